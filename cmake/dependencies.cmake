@@ -1,0 +1,12 @@
+# Foreign libraries, as imported targets with the oldest version that works (Debian 12's).
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(UV REQUIRED IMPORTED_TARGET libuv>=1.44.2)
+pkg_check_modules(LWS REQUIRED IMPORTED_TARGET libwebsockets>=4.1.6)
+pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl>=7.88.1)
+pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3>=3.40.1)
+pkg_check_modules(CJSON REQUIRED IMPORTED_TARGET libcjson>=1.7.15)
+pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto>=3.0)
+if(PF_TESTS)
+  pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka>=1.1.5)
+endif()

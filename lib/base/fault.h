@@ -1,0 +1,20 @@
+/* Labelled crash points. `PF_FAULT("origin.submit.before_commit")` does nothing in a normal build.
+ *
+ * With -DPF_FAULTS the environment decides: PF_CRASH=name:n ends the process by _exit(137) at the
+ * n-th hit of that label; name:n:stop stops it with SIGSTOP instead. PF_FAULT_LOG=FILE records each
+ * label's first hit, so that a test can prove that a point was reached.
+ *
+ * Threads    any
+ * Limits     Labels are compared by content; 64 different ones are counted. */
+#ifndef PF_BASE_FAULT_H
+#define PF_BASE_FAULT_H
+
+#ifdef PF_FAULTS
+#define PF_FAULT(label) pf_fault_hit(label)
+#else
+#define PF_FAULT(label) ((void)0)
+#endif
+
+void pf_fault_hit(const char *label);
+
+#endif
