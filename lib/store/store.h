@@ -1,0 +1,102 @@
+/* Durable writes: one SQLite file, one thread that owns its one connection, group commit.
+ *
+ * All requests that have queued up while the last group was committed become one transaction.
+ * There is no timer: an idle store commits a single request at once.
+ *
+ * Threads    Call everything on the loop given to store_open(). Only store_config.prepare, .finish
+ *            and store_req.apply run elsewhere: on the writer thread.
+ * Ownership  The caller owns each store_req and keeps it in place from store_submit() until its
+ *            done callback is called; done may free or resubmit it.
+ * Ordering   Requests commit in submission order. done fires after the commit is durable (as the
+ *            sync mode has it), in the same order, so anything it sends may be seen by the world.
+ * Limits     none on the number of waiting requests: their owners bound what they admit.
+ * Failure    A failed commit or write breaks the store: this group and everything after it gets
+ *            PF_EIO, and on_broken is called once. The process then ends with PF_EXIT_STORAGE:
+ *            after a failed fsync nothing in memory can be trusted to be on disk. */
+#ifndef PF_STORE_STORE_H
+#define PF_STORE_STORE_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "base/list.h"
+
+struct store;
+
+enum store_sync {
+  STORE_SYNC_FULL,   /* an acknowledged commit survives power loss */
+  STORE_SYNC_NORMAL, /* survives any process crash; a power loss may lose the last ones, in order */
+};
+
+struct store_schema {
+  uint32_t application_id;      /* PRAGMA application_id: tells our file from a foreign one */
+  const char *const *migrations; /* SQL from user_version i to i + 1; applied in one transaction */
+  int version;                  /* count of migrations = the newest user_version known here */
+};
+
+struct store_config {
+  const char *path;
+  enum store_sync sync;
+  const struct store_schema *schema;
+  int64_t reserve_bytes; /* store_space_low() is true while the file system has less than this free */
+  const char *vfs;       /* SQLite VFS name, NULL = default; tests use their own */
+  /* Prepares statements once; *ret_user is handed to every apply. Writer thread. */
+  int (*prepare)(sqlite3 *db, void *arg, void **ret_user, struct pf_error *reterr);
+  void (*finish)(void *user); /* finalizes them */
+  void (*on_broken)(void *arg, const struct pf_error *why); /* loop thread, once; may be NULL in tests */
+  void *arg;
+};
+
+struct store_req {
+  struct pf_list link; /* private to the store while submitted */
+  /* 0, or negative. With `savepoint` a negative result undoes this request only, and done gets it;
+   * without (a savepoint costs 1-3 us) it breaks the store. Writer thread. */
+  int (*apply)(void *user, struct store_req *req);
+  void (*done)(struct store_req *req, int err);
+  int err; /* private */
+  bool savepoint;
+  bool lazy; /* may wait for the next group that has a request which is not lazy, at most
+              * STORE_LAZY_MS: nobody waits for it */
+};
+
+#define STORE_LAZY_MS 100
+
+struct store_stats {
+  uint64_t groups, requests;  /* since open */
+  uint64_t commit_ns_total, commit_ns_max;
+  uint64_t group_max;         /* most requests in one group */
+  uint64_t waiting;           /* now */
+  uint64_t checkpoints;
+  int64_t wal_bytes;
+  uint64_t fsync_failures;
+};
+
+/* Locks the file's directory (flock on DIR/lock), opens or creates the file (mode 0600, WAL),
+ * migrates it, starts the thread. On failure *ret_store is left untouched and reterr says what to do.
+ * Errors: PF_ELOCKED (another process), PF_EVERSION (newer or foreign file), PF_ECORRUPT, PF_ENOSPC,
+ * PF_EPERM, PF_EIO. */
+PF_MUST_CHECK int store_open(struct store **ret_store, uv_loop_t *loop,
+    const struct store_config *config, struct pf_error *reterr);
+
+/* done is always called, later, from the loop. On a broken or closing store it gets PF_EIO. */
+void store_submit(struct store *store, struct store_req *req);
+
+/* Whether the disk is nearly full: owners refuse new work then and go on with what they have. */
+bool store_space_low(const struct store *store);
+void store_read_stats(const struct store *store, struct store_stats *ret_stats);
+
+/* Online backup into a new file at path, in steps between groups. done on the loop. */
+void store_backup(struct store *store, const char *path,
+    void (*done)(void *arg, int err, const struct pf_error *why), void *arg);
+
+/* Lets queued requests finish, checkpoints, then calls closed. store is gone when it returns. */
+void store_close(struct store *store, void (*closed)(void *arg), void *arg);
+
+/* For `db check`: PRAGMA integrity_check of a file that no process has open. PF_OK or PF_ECORRUPT... */
+PF_MUST_CHECK int store_check_file(
+    const char *path, const struct store_schema *schema, struct pf_error *reterr);
+
+#endif

@@ -1,0 +1,77 @@
+/* JSON from outsiders, guarded; and a writer that prints into a buffer.
+ *
+ * Every text passes one linear scan before cJSON sees it: valid UTF-8, strict grammar of numbers,
+ * strings and white space, no control characters, no \u0000 and no lone surrogate, no duplicate
+ * keys in one object, bounded depth, tokens and size. cJSON itself shows through nowhere.
+ *
+ * Threads    pure
+ * Ownership  json_parse gives a tree that json_free releases; slices from json_string point into it.
+ * Ordering   json_first/json_next follow the text.
+ * Limits     JSON_DEPTH_MAX, JSON_TOKENS_MAX, and the caller's own limit on the size. Numbers are
+ *            doubles: ids and 64-bit counts travel as strings. */
+#ifndef PF_WIRE_JSON_H
+#define PF_WIRE_JSON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#define JSON_DEPTH_MAX 64
+#define JSON_TOKENS_MAX 50000
+
+struct json; /* a node; opaque */
+
+/* The guard alone. PF_EINVAL with a text that says what is wrong and at which byte. */
+PF_MUST_CHECK int json_check(struct pf_slice text, struct pf_error *reterr);
+/* Guard, then parse. The root may be any value. */
+PF_MUST_CHECK int json_parse(struct json **ret_root, struct pf_slice text, struct pf_error *reterr);
+void json_free(struct json *root);
+
+enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_type json_type(const struct json *node);
+const struct json *json_get(const struct json *object, const char *name); /* NULL if absent */
+const struct json *json_first(const struct json *container);              /* NULL if empty */
+const struct json *json_next(const struct json *node);
+size_t json_count(const struct json *container);
+struct pf_slice json_name(const struct json *member);
+
+/* Readers of a value; false if node is NULL or of another type. */
+bool json_string(const struct json *node, struct pf_slice *ret_text);
+bool json_bool(const struct json *node, bool *ret_value);
+bool json_double(const struct json *node, double *ret_value);
+/* A whole number within [min, max]. */
+bool json_int(const struct json *node, int64_t min, int64_t max, int64_t *ret_value);
+
+/* ---- writing ---- */
+
+/* Keeps track of commas only; the caller keeps the nesting right. Errors stick in the buffer. */
+struct json_writer {
+  struct pf_buf *buf;
+  bool comma;
+};
+static inline struct json_writer json_writer(struct pf_buf *buf) {
+  return (struct json_writer){.buf = buf};
+}
+void json_begin_object(struct json_writer *w, const char *name); /* name NULL inside arrays and at the root */
+void json_end_object(struct json_writer *w);
+void json_begin_array(struct json_writer *w, const char *name);
+void json_end_array(struct json_writer *w);
+void json_put_string(struct json_writer *w, const char *name, struct pf_slice text); /* escaped; invalid UTF-8 becomes U+FFFD */
+void json_put_text(struct json_writer *w, const char *name, const char *text);
+void json_put_int(struct json_writer *w, const char *name, int64_t value);
+void json_put_ms(struct json_writer *w, const char *name, double ms); /* at most 3 decimals, no trailing zeros */
+void json_put_bool(struct json_writer *w, const char *name, bool value);
+void json_put_null(struct json_writer *w, const char *name);
+void json_put_raw(struct json_writer *w, const char *name, struct pf_slice json); /* the caller vouches for it */
+void json_put_hex64(struct json_writer *w, const char *name, uint64_t value);     /* 16 digits, a string */
+/* Raw bytes as a base64 string (RFC 4648, with padding). */
+void json_put_base64(struct json_writer *w, const char *name, struct pf_slice bytes);
+
+/* Strict base64 with padding. Appends to ret; PF_EINVAL on anything else. */
+PF_MUST_CHECK int base64_decode(struct pf_buf *ret, struct pf_slice text);
+/* Valid UTF-8 without NUL: what may travel as a JSON string. */
+bool utf8_is_text(struct pf_slice bytes);
+
+#endif
