@@ -1,0 +1,159 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "loop/listen.h"
+#include "loop/signals.h"
+
+static struct pf_listen_addr addr_of(const char *text) {
+  struct pf_listen_addr addr;
+  assert_int_equal(pf_listen_addr_parse(&addr, text, NULL), PF_OK);
+  return addr;
+}
+
+static int connect_to(const struct sockaddr_storage *addr) {
+  int fd = socket(addr->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int err =
+      connect(fd, (const struct sockaddr *)addr, pf_sockaddr_len((const struct sockaddr *)addr));
+  close(fd);
+  return err;
+}
+
+static void test_port_zero_is_one_port_for_all_addresses(void **state) {
+  (void)state;
+  struct pf_listen_addr addr = addr_of("localhost:0");
+  struct pf_listeners listeners;
+  assert_int_equal(pf_listen_open(&addr, &listeners, NULL), PF_OK);
+  assert_in_range(listeners.bound.count, 1, PF_ADDR_MAX);
+  assert_int_not_equal(listeners.bound.port, 0);
+  for (unsigned i = 0; i < listeners.bound.count; i++) {
+    const struct sockaddr_storage *one = &listeners.bound.addr[i];
+    assert_int_equal(pf_sockaddr_port((const struct sockaddr *)one), listeners.bound.port);
+    assert_int_equal(connect_to(one), 0);
+  }
+  pf_listen_close(&listeners);
+  assert_int_equal(connect_to(&listeners.bound.addr[0]), -1);
+}
+
+static void test_a_taken_port_is_refused_and_named(void **state) {
+  (void)state;
+  struct pf_listen_addr addr = addr_of("127.0.0.1:0");
+  struct pf_listeners first, second;
+  assert_int_equal(pf_listen_open(&addr, &first, NULL), PF_OK);
+  struct pf_error why;
+  char text[PF_ADDR_TEXT];
+  pf_sockaddr_print(text, (struct sockaddr *)&first.bound.addr[0]);
+  assert_int_equal(pf_listen_open(&first.bound, &second, &why), PF_EADDRINUSE);
+  assert_int_equal(why.native, EADDRINUSE);
+  assert_non_null(strstr(why.text, text));
+  pf_listen_close(&first);
+}
+
+/* 192.0.2.0/24 is for documentation: no machine has an address of it. */
+static void test_a_foreign_address_is_refused(void **state) {
+  (void)state;
+  struct pf_listen_addr addr = addr_of("192.0.2.1:0");
+  struct pf_listeners listeners;
+  struct pf_error why;
+  assert_int_equal(pf_listen_open(&addr, &listeners, &why), PF_ENET);
+  assert_non_null(strstr(why.text, "192.0.2.1"));
+}
+
+static void test_urls_of_both_families(void **state) {
+  (void)state;
+  struct pf_listen_addr addr = addr_of("localhost:8787");
+  char text[PF_LISTEN_URLS_TEXT];
+  pf_listen_urls(text, &addr);
+  assert_string_equal(text, "http://127.0.0.1:8787 http://[::1]:8787");
+}
+
+static void test_open_files_limit_is_raised_up_to_a_bound(void **state) {
+  (void)state;
+  struct rlimit limit, now;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  assert_true(limit.rlim_max >= 64);
+  struct rlimit low = {.rlim_cur = 32, .rlim_max = limit.rlim_max};
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+  assert_int_equal(pf_open_files_raise(64), 64);
+  assert_int_equal(pf_open_files_raise(33), 64); /* never lowers */
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &now), 0);
+  assert_int_equal(now.rlim_cur, 64);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+#define NEVER_MS 20000
+
+static void on_never(uv_timer_t *timer) {
+  uv_stop(timer->loop);
+}
+
+static void count_drain(void *arg) {
+  ++*(int *)arg;
+  raise(SIGINT); /* the second one */
+}
+
+static void test_first_signal_drains_second_exits(void **state) {
+  (void)state;
+  pid_t child = fork();
+  assert_true(child >= 0);
+  if (child == 0) {
+    uv_loop_t loop;
+    uv_timer_t busy; /* keeps the loop running */
+    struct pf_signals signals;
+    int drains = 0;
+    uv_loop_init(&loop);
+    uv_timer_init(&loop, &busy);
+    uv_timer_start(&busy, on_never, NEVER_MS, 0);
+    pf_signals_open(&signals, &loop, count_drain, &drains);
+    raise(SIGPIPE);
+    raise(SIGTERM);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    _exit(drains);
+  }
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 128 + SIGINT);
+}
+
+static void close_busy(void *arg) {
+  uv_close(arg, NULL);
+}
+
+static void test_the_loop_ends_after_draining(void **state) {
+  (void)state;
+  uv_loop_t loop;
+  uv_timer_t busy;
+  struct pf_signals signals;
+  assert_int_equal(uv_loop_init(&loop), 0);
+  uv_timer_init(&loop, &busy);
+  uv_timer_start(&busy, on_never, NEVER_MS, 0);
+  pf_signals_open(&signals, &loop, close_busy, &busy);
+  raise(SIGTERM);
+  assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+  pf_signals_close(&signals);
+  assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+  assert_int_equal(uv_loop_close(&loop), 0);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_port_zero_is_one_port_for_all_addresses),
+      cmocka_unit_test(test_a_taken_port_is_refused_and_named),
+      cmocka_unit_test(test_a_foreign_address_is_refused),
+      cmocka_unit_test(test_urls_of_both_families),
+      cmocka_unit_test(test_open_files_limit_is_raised_up_to_a_bound),
+      cmocka_unit_test(test_first_signal_drains_second_exits),
+      cmocka_unit_test(test_the_loop_ends_after_draining),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
