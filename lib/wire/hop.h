@@ -29,7 +29,7 @@ struct capability {
 
 /* ---- POST /v1/jobs: origin -> orchestrator ---- */
 
-struct hop_jobs_head { /* also the JSON body of PUT /v1/origins/{id} */
+struct hop_jobs_head { /* also the JSON body of PUT /v1/origins/{id}, and what GET of it answers */
   uint64_t origin, origin_epoch;
   uint64_t low; /* local id: everything below it is done */
   char url[HOP_URL_MAX];
@@ -98,7 +98,7 @@ struct hop_held { /* 32 bytes big-endian: job, fence */
 void hop_held_append(struct pf_buf *buf, const struct hop_held *held);
 /* index-th entry; false beyond the end. */
 bool hop_held_read(struct pf_slice packed, size_t index, struct hop_held *ret_held);
-/* Answer: record 0 {"epoch"}; body = packed hop_held of the transfers to abort. */
+/* Answer: record 0 is a hop_jobs_reply_head; its body = packed hop_held of the transfers to abort. */
 
 /* ---- POST /v1/start: executor -> orchestrator, head = hop_held as JSON ---- */
 
@@ -145,7 +145,9 @@ struct hop_results_reply_head {
   uint64_t origin, origin_epoch; /* who really answered */
 };
 
-/* ---- POST /__status: orchestrator -> origin; item head {"job"} ---- */
+/* ---- POST /__status: orchestrator -> origin; item head {"job"}. The batch's head is hop_results_head,
+ * the answer's hop_results_reply_head: an answer from another origin than the one meant counts as
+ * none. ---- */
 
 enum hop_status_answer { HOP_STATUS_PENDING, HOP_STATUS_RECEIVED, HOP_STATUS_DONE, HOP_STATUS_UNKNOWN, HOP_STATUS_RETRY };
 
