@@ -1,0 +1,23 @@
+/* The subcommands of `proxyfetch`. A new one is a file with its options and its run function, and
+ * one line in the table of main.c.
+ *
+ * Threads    main thread
+ * Ownership  none
+ * Ordering   none
+ * Limits     none */
+#ifndef CLI_COMMAND_H
+#define CLI_COMMAND_H
+
+#include "base/options.h"
+
+struct command {
+  const char *name;
+  const struct pf_option_table *options; /* with the summary that `proxyfetch --help` shows */
+  /* argv[0] is the command's name. Returns the exit code (enum pf_exit). */
+  int (*run)(int argc, char **argv);
+};
+
+extern const struct pf_option_table up_options;
+int up_run(int argc, char **argv);
+
+#endif
