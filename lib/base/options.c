@@ -53,7 +53,7 @@ static int set_int(const struct pf_option *opt, int64_t *field, const char *valu
     default: break;
     }
   }
-  if (*end || number > (opt->max >> shift) || number < opt->min)
+  if (*end || number > (opt->max >> shift) || number < (opt->min >> shift))
     return value_refused(opt, source, value, expected, reterr);
   number = (long long)((unsigned long long)number << shift);
   if (number < opt->min || number > opt->max)
