@@ -38,8 +38,8 @@ struct http_call {
   void *arg;
 
   /* Result, valid in done: */
-  int err;    /* PF_OK (any status), PF_ENET, PF_ETIMEOUT, PF_ELIMIT, PF_ECANCEL */
-  int status; /* HTTP status if err is PF_OK */
+  int err;                /* PF_OK (any status), PF_ENET, PF_ETIMEOUT, PF_ELIMIT, PF_ECANCEL */
+  int status;             /* HTTP status if err is PF_OK */
   struct pf_buf response; /* freed after done returns */
   char error[128];        /* what went wrong, for the log */
 
@@ -51,7 +51,18 @@ PF_MUST_CHECK int http_new(struct http **ret_http, uv_loop_t *loop);
 void http_start(struct http *http, struct http_call *call);
 /* The call ends with PF_ECANCEL (done is called, later). Harmless if it is not under way. */
 void http_cancel(struct http *http, struct http_call *call);
-/* Cancels all calls, then calls closed; http is gone when it returns. */
+/* Cancels all calls, then calls closed; http is gone when it returns. A call started from now on
+ * ends with PF_ECANCEL too. */
 void http_close(struct http *http, void (*closed)(void *arg), void *arg);
+
+/* Work to be done once at the end of the present turn, however often it is asked for: what many
+ * callbacks of a turn have queued up leaves as one batch. Owned by the caller until run. */
+struct http_soon {
+  struct pf_list link; /* pf_list_init() before first use */
+  void (*run)(struct http_soon *soon);
+};
+void http_soon(struct http *http, struct http_soon *soon);
+/* Harmless if it is not waiting. */
+void http_soon_cancel(struct http_soon *soon);
 
 #endif

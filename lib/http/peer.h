@@ -1,15 +1,16 @@
 /* Natural batching towards one peer: one request in flight, what arrives meanwhile goes with the
  * next. There is no batching timer, so an idle system adds no delay.
  *
- * A peer is one kind of call ("POST /v1/jobs") to one process. Items keep their encoded record until
- * it is answered. A batch that fails as a whole (connection error, time-out, status other than 200,
- * malformed answer) is reported to each of its items; whoever owns the item decides whether, when and
- * where to send it again, because every item is idempotent.
+ * A peer is one kind of call ("POST /v1/jobs") to one process. Items keep their encoded record
+ * until it is answered. A batch that fails as a whole (connection error, time-out, status other
+ * than 200, malformed answer) is reported to each of its items; whoever owns the item decides
+ * whether, when and where to send it again, because every item is idempotent.
  *
  * Threads    Everything on the loop of the http given.
  * Ownership  The caller owns items, from peer_send() until done; done may free or send it again.
  * Ordering   Items leave in the order of peer_send.
- * Limits     PEER_ITEMS_MAX items or about PEER_BYTES_MAX bytes a batch (one item may be larger). */
+ * Limits     PEER_ITEMS_MAX items or about PEER_BYTES_MAX bytes a batch (one item may be larger).
+ */
 #ifndef PF_HTTP_PEER_H
 #define PF_HTTP_PEER_H
 
@@ -24,13 +25,14 @@
 struct http_peer;
 
 struct http_item {
-  struct pf_list link;   /* private while sent */
-  struct pf_slice head;  /* JSON of the record; the owner keeps it until done */
-  struct pf_slice body;  /* raw bytes of the record; the owner keeps it until done */
+  struct pf_list link;  /* private while sent */
+  struct pf_slice head; /* JSON of the record; the owner keeps it until done */
+  struct pf_slice body; /* raw bytes of the record; the owner keeps it until done */
   /* err PF_OK: answer is this item's entry, answer_batch the head of the whole answer; both are
-   * valid during the call only. Otherwise PF_ENET, PF_ETIMEOUT, PF_EINVAL (the answer was malformed, or
-   * a status other than 200), PF_ECANCEL. */
-  void (*done)(struct http_item *item, int err, struct pf_slice answer, struct pf_slice answer_batch);
+   * valid during the call only. Otherwise PF_ENET, PF_ETIMEOUT, PF_EINVAL (the answer was
+   * malformed, or a status other than 200), PF_ECANCEL. */
+  void (*done)(
+      struct http_item *item, int err, struct pf_slice answer, struct pf_slice answer_batch);
 };
 
 struct http_peer_config {
@@ -44,13 +46,16 @@ struct http_peer_config {
 
 PF_MUST_CHECK int peer_new(
     struct http_peer **ret_peer, struct http *http, const struct http_peer_config *config);
+/* item->link needs no initialisation. The batch leaves at the end of the present turn of the loop.
+ */
 void peer_send(struct http_peer *peer, struct http_item *item);
 /* Takes a waiting item back; false if it is in flight (done will come). */
 bool peer_unsend(struct http_peer *peer, struct http_item *item);
 /* From the next batch on. */
 void peer_set_url(struct http_peer *peer, const char *url);
 size_t peer_waiting(const struct http_peer *peer); /* not in flight */
-/* All items end with PF_ECANCEL, from inside this call; then peer is gone. */
+/* All items end with PF_ECANCEL, from inside this call; then peer is gone. Not from inside the done
+ * of one of its items, nor from on_batch. */
 void peer_free(struct http_peer *peer);
 
 #endif
