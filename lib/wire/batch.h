@@ -20,7 +20,12 @@
 #define BATCH_RECORDS_MAX 4096
 #define BATCH_RECORD_OVERHEAD 8
 
+/* Over a limit the buffer's sticky error becomes PF_ELIMIT. */
 void batch_append(struct pf_buf *buf, struct pf_slice head, struct pf_slice body);
+/* The same with the head written in place: record = batch_begin(buf), any encoder on buf, then
+ * batch_end(buf, record, body). body must not lie in buf. */
+size_t batch_begin(struct pf_buf *buf);
+void batch_end(struct pf_buf *buf, size_t record, struct pf_slice body);
 
 struct batch_reader {
   struct pf_slice rest;

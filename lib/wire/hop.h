@@ -1,6 +1,7 @@
 /* The items that travel between processes, as structs. Each has an encoder that appends the JSON
- * head to a buffer and a decoder that accepts unknown members. Raw bodies travel beside the heads in
- * the batch record (wire/batch.h).
+ * head to a buffer and a decoder that accepts unknown members and refuses everything malformed (errors:
+ * PF_EINVAL, PF_ELIMIT; *ret is then undefined). Raw bodies travel beside the heads in the batch
+ * record (wire/batch.h).
  *
  * Threads    pure
  * Ownership  Structs hold copies, or slices into what was decoded or the arena given.
@@ -20,6 +21,11 @@
 
 #define HOP_CAPABILITY_BYTES 32
 #define HOP_URL_MAX 256     /* base URL of a process: "http://127.0.0.1:8786" */
+#define HOP_HEADERS_MAX 256 /* of a response */
+#define HOP_ERROR_MAX 2048  /* bytes of the text of an error */
+#define HOP_ATTEMPT_MAX 1000000
+#define HOP_SLOTS_MAX 1000000
+#define HOP_LENGTH_MAX ((int64_t)1 << 53) /* bytes of a response */
 #define HOP_VERSION_HEADER "X-Pf-Version"
 #define HOP_VERSION "1"
 

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 
 enum certainty { CERTAINTY_NOT_SENT, CERTAINTY_SENT_UNKNOWN, CERTAINTY_ANSWERED_PARTIAL, CERTAINTY_ANSWERED };
+extern const char *const certainty_names[]; /* NULL-terminated */
 const char *certainty_name(enum certainty certainty);
 bool certainty_parse(struct pf_slice name, enum certainty *ret);
 
@@ -71,6 +72,7 @@ enum outcome {
   OUTCOME_COUNT
 };
 
+extern const char *const outcome_codes[]; /* NULL-terminated */
 const char *outcome_code(enum outcome outcome);
 enum owner outcome_owner(enum outcome outcome);
 bool outcome_retried(enum outcome outcome);
