@@ -24,6 +24,10 @@ bool answer_is_plain(const struct answer *answer) {
          answer->pause_ms == 0 && !answer->trickle;
 }
 
+bool answer_is_flowing(const struct answer *answer) {
+  return answer->pace_ms == 0 && answer->at > 0 && answer->at < answer->count;
+}
+
 static void step_bytes(struct answer *a, struct pf_buf *out) {
   uint64_t left = a->count - a->at;
   size_t piece = a->pace_ms ? 1 : left < ANSWER_PIECE_BYTES ? (size_t)left : ANSWER_PIECE_BYTES;

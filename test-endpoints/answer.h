@@ -51,6 +51,8 @@ struct answer {
 
 /* True if there is nothing to wait for or to produce: the held bytes are all of it. */
 bool answer_is_plain(const struct answer *answer);
+/* True in the middle of a source that knows no pauses. */
+bool answer_is_flowing(const struct answer *answer);
 /* One step: moves what is to leave next from held, or from the source, to out, and sets wait_ms.
  * False if nothing is left: then the end applies. */
 bool answer_step(struct answer *answer, struct pf_buf *held, struct pf_buf *out);

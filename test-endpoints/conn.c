@@ -138,9 +138,14 @@ static void answer_end(struct conn *c) {
   }
 }
 
+/* Half-closed clients still get what is on its way; one that waits for more is taken for gone. */
+static bool conn_is_sending(const struct conn *c) {
+  return c->writing || (c->state == CONN_ANSWER && answer_is_flowing(&c->answer));
+}
+
 static void answer_wait(struct conn *c) {
-  if (c->eof) {
-    conn_close(c, false); /* nobody waits for it any more */
+  if (c->eof && !conn_is_sending(c)) {
+    conn_close(c, false);
     return;
   }
   /* uv_now may lie behind, and is cut to milliseconds: never early, at most a millisecond late. */
@@ -278,8 +283,7 @@ static void conn_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) 
 static void conn_on_eof(struct conn *c) {
   c->eof = true;
   uv_read_stop((uv_stream_t *)&c->tcp);
-  /* Half-closed clients still get what is being sent; one that waits is taken for gone. */
-  if (!c->writing) conn_close(c, false);
+  if (!conn_is_sending(c)) conn_close(c, false);
 }
 
 static void conn_on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf) {

@@ -40,12 +40,10 @@ static int redirect_status(const struct call *call) {
   return status == 301 || status == 303 || status >= 307 ? status : 302;
 }
 
-/* Counts on purpose: true for the first `times` requests of the key (without one, of the path). */
+/* True for the first `times` requests of the key. */
 static bool fail_once_more(struct call *call, uint64_t times) {
-  struct hits_entry *entry = call->entry;
-  if (!entry && hits_get(&call->lab->hits, call->request->path, &entry)) return true;
-  if (entry->failures >= times) return false;
-  entry->failures++;
+  if (call->entry->failures >= times) return false;
+  call->entry->failures++;
   return true;
 }
 
@@ -307,6 +305,7 @@ enum {
   KEEPS_BODY = PF_BIT(0),
   WITHOUT_TOKEN = PF_BIT(1),
   UNCOUNTED = PF_BIT(2), /* a look at a counter is no hit */
+  NEEDS_KEY = PF_BIT(3), /* without one the path is the key */
 };
 
 struct route {
@@ -334,9 +333,9 @@ static const struct route routes[] = {
         "redirect/{n}?status=", "n redirects, then 200"},
     {"redirect-to", ARG_NONE, 0, answer_redirect_to, NULL, 0,
         "redirect-to?url=&status=", "a redirect to url"},
-    {"flaky", ARG_NUMBER, UNITS_MAX, answer_flaky, NULL, 0,
+    {"flaky", ARG_NUMBER, UNITS_MAX, answer_flaky, NULL, NEEDS_KEY,
         "flaky/{n}?fail=status|reset&key=", "fails n times per key, then 200"},
-    {"retry-after", ARG_NUMBER, 86400, answer_retry_after, NULL, 0,
+    {"retry-after", ARG_NUMBER, 86400, answer_retry_after, NULL, NEEDS_KEY,
         "retry-after/{s}?status=&times=&key=", "503 with Retry-After"},
     {"gzip", ARG_NONE, 0, answer_gzip, NULL, 0, "gzip", "a compressed JSON document"},
     {"gzip-bomb", ARG_NONE, 0, answer_gzip_bomb, NULL, 0, "gzip-bomb",
@@ -449,8 +448,8 @@ static bool token_given(const struct lab *lab, const struct http_request *reques
   return right;
 }
 
-/* Counts the request under its key, if it has one. Errors as hits_get. */
-static int count_hit(struct call *call) {
+/* Counts the request under its key, if it has one or must have one. Errors as hits_get. */
+static int count_hit(const struct route *route, struct call *call) {
   struct pf_buf *key = &call->lab->text;
   const struct http_header *header = http_header_find(call->request, "x-key");
   struct pf_slice raw;
@@ -459,6 +458,8 @@ static int count_hit(struct call *call) {
     pf_buf_slice(key, header->value);
   else if (text_query_find(call->request->query, "key", &raw))
     text_percent_decode(key, raw, true);
+  else if (route->flags & NEEDS_KEY)
+    pf_buf_slice(key, call->request->path);
   else
     return PF_OK;
   int err = hits_get(&call->lab->hits, pf_buf_view(key), &call->entry);
@@ -486,7 +487,7 @@ static void route_answer(const struct route *route, struct call *call) {
         call, 405, allow, "method_not_allowed", "this endpoint does not take this method");
     return;
   }
-  int err = route->flags & UNCOUNTED ? PF_OK : count_hit(call);
+  int err = route->flags & UNCOUNTED ? PF_OK : count_hit(route, call);
   if (err == PF_EINVAL)
     respond_error(call, 400, "", "bad_key", "a key has 1 to 256 bytes");
   else if (err)

@@ -165,9 +165,14 @@ export class Process {
   }
 
   /** SIGTERM, then waits; the exit code must be `code`. Harmless if it has ended like that before. */
-  async stop({ code = 0, ms = STOP_MS } = {}) {
+  async stop(expected) {
     this.signal('SIGTERM');
-    const status = await within(this.exited, ms, `${this.name}: exit after SIGTERM`);
+    await this.ends(expected);
+  }
+
+  /** Waits until it ends by itself, or by a signal sent before; the exit code must be `code`. */
+  async ends({ code = 0, ms = STOP_MS } = {}) {
+    const status = await within(this.exited, ms, `${this.name}: exit`);
     assert.deepEqual(
       status, { code, signal: null }, `${this.name} ended unexpectedly:\n${this.stderr}`);
     this.#assertAlone();
