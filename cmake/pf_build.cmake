@@ -16,6 +16,11 @@ endif()
 if(PF_FAULTS)
   target_compile_definitions(pf_build INTERFACE PF_FAULTS=1)
 endif()
+if(PF_FUZZ)
+  # Everything reports its coverage, so that the fuzzer sees into the libraries.
+  target_compile_options(pf_build INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(pf_build INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 if(PF_SANITIZE)
   target_compile_options(pf_build INTERFACE
     -fsanitize=${PF_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

@@ -90,7 +90,7 @@ void text_json_string(struct pf_buf *out, struct pf_slice text) {
     else
       pf_buf_printf(out, "\\u%04x", c);
   }
-  pf_buf_append(out, text.data + plain, text.len - plain);
+  if (text.len > plain) pf_buf_append(out, text.data + plain, text.len - plain);
   pf_buf_str(out, "\"");
 }
 
