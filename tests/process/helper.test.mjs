@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
-import { Process, run, start, tempDir, until } from './lib/process.mjs';
+import { Process, defer, run, start, tempDir, until } from './lib/process.mjs';
 
 const script = (text) => ['-c', text];
 /** A program that prints text and lives until SIGTERM, at which it exits with code. */
@@ -74,4 +74,18 @@ test('a temporary directory lives as long as its test', async (t) => {
     assert.ok(existsSync(dir));
   });
   assert.equal(existsSync(dir), false);
+});
+
+test('the last clean-up comes first, and all of them come', async () => {
+  const order = [];
+  let end;
+  const t = { after: (fn) => (end = fn) };
+  defer(t, () => order.push('first'));
+  defer(t, async () => {
+    order.push('second');
+    throw new Error('of the second');
+  });
+  defer(t, () => order.push('third'));
+  await assert.rejects(end(), /of the second/);
+  assert.deepEqual(order, ['third', 'second', 'first']);
 });

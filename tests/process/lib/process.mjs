@@ -14,8 +14,9 @@
 //   });
 //
 // start(t, …) belongs to the test context t (anything with after(fn) will do): when t ends, the
-// process gets SIGTERM and must exit with 0 within STOP_MS. What outlives that, or any child in
-// its process group, is killed and fails the test. Hang sub-tests below t with t.test() to share one.
+// process gets SIGTERM and must exit with 0 within STOP_MS, the last one started first. What
+// outlives that, or any child in its process group, is killed and fails the test. Hang sub-tests
+// below t with t.test() to share one.
 //
 // Programs come from PF_BIN (ctest sets it), else from build-dev/bin of this tree. Node 18 or
 // later, built-in modules only.
@@ -49,10 +50,33 @@ export function program(name) {
   return name.includes('/') ? name : join(binDir, name);
 }
 
+const cleanUps = new WeakMap();
+
+/** Calls fn when t ends, the last one first: what was made last may need what was made before. All
+ *  are called; the first that throws fails t. */
+export function defer(t, fn) {
+  let stack = cleanUps.get(t);
+  if (!stack) {
+    cleanUps.set(t, (stack = []));
+    t.after(async () => {
+      const failures = [];
+      while (stack.length > 0) {
+        try {
+          await stack.pop()();
+        } catch (why) {
+          failures.push(why);
+        }
+      }
+      if (failures.length > 0) throw failures[0];
+    });
+  }
+  stack.push(fn);
+}
+
 /** A fresh directory that is removed when t ends. */
 export function tempDir(t) {
   const dir = mkdtempSync(join(tmpdir(), 'pf-test-'));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  defer(t, () => rmSync(dir, { recursive: true, force: true }));
   return dir;
 }
 
@@ -257,7 +281,7 @@ export class Process {
 export async function start(t, name, args = [], options = {}) {
   const { ready = new RegExp(`^${name.split('/').pop()} listening on `), ...rest } = options;
   const proc = new Process(name, args, rest);
-  t.after(() => proc.cleanUp());
+  defer(t, () => proc.cleanUp());
   if (ready === null) return proc;
   try {
     proc.readyLine = (await proc.waitFor(ready, { ms: START_MS })).input;
@@ -273,7 +297,7 @@ export async function start(t, name, args = [], options = {}) {
 export async function run(t, name, args = [], { ms = 60_000, ...options } = {}) {
   const proc = new Process(name, args, options);
   proc.ended = true; // its status is the result
-  t.after(() => proc.cleanUp());
+  defer(t, () => proc.cleanUp());
   const status = await within(proc.exited, ms, `${name} ${args.join(' ')}`);
   return { ...status, stdout: proc.stdout, stderr: proc.stderr };
 }
