@@ -7,14 +7,14 @@
 //   assert.equal(await c.ended, 'fin');       // or 'reset'
 
 import { connect } from 'node:net';
-import { WAIT_MS, within } from './process.mjs';
+import { WAIT_MS, defer, within } from './process.mjs';
 
 export class RawConnection {
   /** Connects to the host and port of url; closed when t ends. */
   static async open(t, url) {
     const { hostname, port } = new URL(url);
     const socket = connect({ host: hostname.replace(/[[\]]/g, ''), port, allowHalfOpen: true });
-    t.after(() => socket.destroy());
+    defer(t, () => socket.destroy());
     const connection = new RawConnection(socket);
     await within(new Promise((done, failed) => {
       socket.once('connect', done);
