@@ -45,8 +45,7 @@ static void conn_on_closed(uv_handle_t *handle) {
   pf_buf_done(&c->body);
   pf_buf_done(&c->held);
   pf_buf_done(&c->sending);
-  struct pf_list *link = &c->link;
-  server_conn_gone(server, link);
+  server_conn_gone(server, &c->link);
   free(c);
 }
 
