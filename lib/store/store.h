@@ -3,8 +3,8 @@
  * All requests that have queued up while the last group was committed become one transaction.
  * There is no timer: an idle store commits a single request at once.
  *
- * Threads    Call everything on the loop given to store_open(). Only store_config.prepare, .finish
- *            and store_req.apply run elsewhere: on the writer thread.
+ * Threads    Call everything on the loop given to store_open(). store_req.apply and
+ *            store_config.finish run on the writer thread; .prepare runs inside store_open().
  * Ownership  The caller owns each store_req and keeps it in place from store_submit() until its
  *            done callback is called; done may free or resubmit it.
  * Ordering   Requests commit in submission order. done fires after the commit is durable (as the
@@ -43,9 +43,9 @@ struct store_config {
   const struct store_schema *schema;
   int64_t reserve_bytes; /* store_space_low() is true while the file system has less than this free */
   const char *vfs;       /* SQLite VFS name, NULL = default; tests use their own */
-  /* Prepares statements once; *ret_user is handed to every apply. Writer thread. */
+  /* Prepares statements once; *ret_user is handed to every apply. Inside store_open(). */
   int (*prepare)(sqlite3 *db, void *arg, void **ret_user, struct pf_error *reterr);
-  void (*finish)(void *user); /* finalizes them */
+  void (*finish)(void *user); /* finalizes them; writer thread, or inside a store_open() that fails */
   void (*on_broken)(void *arg, const struct pf_error *why); /* loop thread, once; may be NULL in tests */
   void *arg;
 };
@@ -77,7 +77,7 @@ struct store_stats {
 /* Locks the file's directory (flock on DIR/lock), opens or creates the file (mode 0600, WAL),
  * migrates it, starts the thread. On failure *ret_store is left untouched and reterr says what to do.
  * Errors: PF_ELOCKED (another process), PF_EVERSION (newer or foreign file), PF_ECORRUPT, PF_ENOSPC,
- * PF_EPERM, PF_EIO. */
+ * PF_EPERM, PF_EINVAL (path), PF_EIO. */
 PF_MUST_CHECK int store_open(struct store **ret_store, uv_loop_t *loop,
     const struct store_config *config, struct pf_error *reterr);
 

@@ -1,0 +1,99 @@
+#include "store/wal.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "store/file.h"
+
+enum { WAL_HEADER_BYTES = 32, FRAME_HEADER_BYTES = 24 };
+#define NS_PER_MS INT64_C(1000000)
+
+/* SQLite calls this after each commit that wrote something, with the frames now in the log. */
+static int wal_on_commit(void *arg, sqlite3 *db, const char *name, int frames) {
+  struct store_wal *wal = arg;
+  (void)name;
+  PF_ASSERT(db == wal->db && frames >= 0);
+  if ((uint32_t)frames < wal->tried) wal->tried = wal->counted = 0; /* begun anew */
+  wal->frames = (uint32_t)frames;
+  wal->newest_ns = pf_clock_mono_ns();
+  if (wal->oldest_ns == 0) wal->oldest_ns = wal->newest_ns;
+  return SQLITE_OK;
+}
+
+static void wal_forget(struct store_wal *wal, uint32_t frames) {
+  wal->frames = wal->tried = wal->counted = frames;
+  wal->distinct = 0;
+  wal->oldest_ns = wal->newest_ns = 0;
+  memset(wal->pages, 0, sizeof(wal->pages));
+}
+
+void store_wal_init(struct store_wal *wal, sqlite3 *db) {
+  *wal = (struct store_wal){.db = db, .frame_bytes = STORE_PAGE_BYTES + FRAME_HEADER_BYTES};
+  wal->oldest_ns = wal->newest_ns = pf_clock_mono_ns(); /* there may be a log from before */
+  (void)sqlite3_wal_hook(db, wal_on_commit, wal);       /* returns the previous argument */
+}
+
+int64_t store_wal_bytes(const struct store_wal *wal) {
+  return wal->frames ? WAL_HEADER_BYTES + wal->frames * wal->frame_bytes : 0;
+}
+
+int64_t store_wal_due_ns(const struct store_wal *wal, bool busy) {
+  if (wal->oldest_ns == 0) return INT64_MAX;
+  int64_t age = wal->oldest_ns + STORE_WAL_AGE_MS * NS_PER_MS;
+  int64_t idle = wal->newest_ns + STORE_WAL_IDLE_MS * NS_PER_MS;
+  return busy || age < idle ? age : idle;
+}
+
+static void wal_count_page(struct store_wal *wal, uint32_t page) {
+  uint32_t slot = page * 2654435769u >> 20; /* Fibonacci hashing to the 12 bits of WAL_SLOTS */
+  while (wal->pages[slot] != 0 && wal->pages[slot] != page)
+    slot = (slot + 1) % WAL_SLOTS;
+  if (wal->pages[slot] == page) return;
+  wal->pages[slot] = page;
+  wal->distinct++;
+}
+
+/* The page number stands in the first four bytes of a frame. */
+static uint32_t wal_read_page(const struct store_wal *wal, sqlite3_file *log, uint32_t frame) {
+  unsigned char b[4];
+  sqlite3_int64 at = WAL_HEADER_BYTES + frame * wal->frame_bytes;
+  if (log->pMethods->xRead(log, b, sizeof(b), at) != SQLITE_OK) return 0;
+  return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+bool store_wal_full(struct store_wal *wal) {
+  /* The number of frames bounds that of pages, so a short log need not be read. */
+  if (wal->frames - wal->tried < STORE_WAL_PAGES) return false;
+  if (store_wal_bytes(wal) >= STORE_WAL_BYTES) return true;
+  sqlite3_file *log = NULL;
+  int rc = sqlite3_file_control(wal->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+  if (rc != SQLITE_OK || !log || !log->pMethods) return true;
+  for (; wal->counted < wal->frames && wal->distinct < STORE_WAL_PAGES; wal->counted++) {
+    uint32_t page = wal_read_page(wal, log, wal->counted);
+    if (page == 0) return true; /* unreadable: the checkpoint will tell */
+    wal_count_page(wal, page);
+  }
+  return wal->distinct >= STORE_WAL_PAGES;
+}
+
+int store_wal_checkpoint(struct store_wal *wal) {
+  int frames = 0, copied = 0;
+  int rc = sqlite3_wal_checkpoint_v2(wal->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, &copied);
+  switch (rc & 0xff) {
+  case SQLITE_OK:
+    break;
+  case SQLITE_FULL: /* the commits are safe in the log; a later try may find space */
+  case SQLITE_BUSY:
+  case SQLITE_LOCKED:
+    frames = (int)wal->frames;
+    copied = -1;
+    break;
+  default:
+    return rc;
+  }
+  wal->checkpoints++;
+  /* After a complete one the next commit starts the log anew. */
+  wal_forget(wal, copied == frames ? 0 : (uint32_t)frames);
+  return SQLITE_OK;
+}

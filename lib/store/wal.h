@@ -1,0 +1,54 @@
+/* When to copy the write-ahead log into the database file. Private to lib/store.
+ *
+ * A checkpoint costs two fsyncs and a write for each distinct page, so a queue whose rows come and
+ * go on the same pages gains from a long log, while many distinct pages make one long stall. So the
+ * pages are counted, not the frames. A checkpoint is due when
+ *   - STORE_WAL_PAGES distinct pages wait, or
+ *   - the log has reached STORE_WAL_BYTES, or
+ *   - its oldest commit has waited for STORE_WAL_AGE_MS (bounds what a power cut takes in normal
+ *     mode, and the time of a restart), or
+ *   - nothing was committed for STORE_WAL_IDLE_MS.
+ *
+ * Threads    Writer thread.
+ * Ownership  Borrows the connection.
+ * Ordering   none
+ * Limits     The log grows beyond STORE_WAL_BYTES only while another program reads the file in one
+ *            long transaction. */
+#ifndef PF_STORE_WAL_H
+#define PF_STORE_WAL_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define STORE_WAL_PAGES 1000
+#define STORE_WAL_BYTES ((int64_t)64 << 20)
+#define STORE_WAL_AGE_MS 5000
+#define STORE_WAL_IDLE_MS 500
+
+enum { WAL_SLOTS = 4096 }; /* of the set of page numbers: a power of two, never a quarter full */
+
+struct store_wal {
+  sqlite3 *db;
+  int64_t frame_bytes;
+  uint32_t frames;  /* in the log */
+  uint32_t tried;   /* of these, known to the last checkpoint: the rest is new */
+  uint32_t counted; /* of these, looked at for `pages` */
+  uint32_t distinct;
+  uint32_t pages[WAL_SLOTS];    /* open-addressed set of page numbers, 0 = free */
+  int64_t oldest_ns, newest_ns; /* commits since the last checkpoint; 0 = none */
+  uint64_t checkpoints;
+};
+
+void store_wal_init(struct store_wal *wal, sqlite3 *db);
+/* The time at which a checkpoint is due if nothing else is committed; INT64_MAX = never. `busy`
+ * leaves out the idle rule. */
+int64_t store_wal_due_ns(const struct store_wal *wal, bool busy);
+/* Whether the log's size or the number of distinct pages asks for a checkpoint now. */
+bool store_wal_full(struct store_wal *wal);
+/* Copies what it can without waiting for readers. Returns SQLITE_OK also if a reader or a full disk
+ * kept it from copying all: the log is still there. Other codes break the store. */
+int store_wal_checkpoint(struct store_wal *wal);
+int64_t store_wal_bytes(const struct store_wal *wal);
+
+#endif
