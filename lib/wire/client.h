@@ -17,6 +17,8 @@
 
 #define WIRE_FRAME_MAX ((size_t)1 << 20)
 #define WIRE_SESSION_HEX 32
+#define WIRE_PING_ID_MAX 256              /* bytes of JSON */
+#define WIRE_OFFSET_MAX (((int64_t)1 << 53) - 1)
 
 enum client_type {
   CLIENT_START_FETCH,
@@ -52,7 +54,9 @@ struct client_message {
   struct pf_slice ping_id;             /* PING: JSON text of id, empty if absent */
 };
 
-/* Errors: PF_EINVAL, PF_ELIMIT; *ret is usable for its ids, reterr->text is for the client, and *ret_code
+/* What is absent is as in wire/request.h: method GET, attempts, attempt_ms, deadline_ms and queue_ms by
+ * their defaults, slices empty. clientId and batchId that were sent have data even if empty.
+ * Errors: PF_EINVAL, PF_ELIMIT, PF_ENOMEM; *ret is usable for its ids, reterr->text is for the client, and *ret_code
  * is the code of the error frame ("bad_json", "bad_message", "bad_url", "bad_request", "limit"). */
 PF_MUST_CHECK int client_message_decode(struct client_message *ret, struct pf_slice text,
     struct pf_arena *arena, const char **ret_code, struct pf_error *reterr);
@@ -67,7 +71,7 @@ extern const char *const client_timing_names[]; /* in the order of the struct, N
 
 struct client_result { /* rows 3, 4, 9, 13 */
   struct pf_job_id job;
-  struct pf_slice client_id;
+  struct pf_slice client_id; /* in all frames: left out if data is NULL */
   bool late;
   enum outcome outcome;
   enum certainty certainty;

@@ -290,7 +290,9 @@ static int base64_group(const char in[4], unsigned char out[3]) {
 
 int base64_decode(struct pf_buf *ret, struct pf_slice text) {
   if (text.len % 4) return PF_EINVAL;
-  char *out = pf_buf_reserve(ret, text.len / 4 * 3);
+  if (text.len == 0) return PF_OK;
+  size_t pad = text.data[text.len - 1] != '=' ? 0 : text.data[text.len - 2] != '=' ? 1 : 2;
+  char *out = pf_buf_reserve(ret, text.len / 4 * 3 - pad);
   if (!out) return ret->err;
   for (size_t i = 0; i < text.len; i += 4) {
     unsigned char bytes[3];
@@ -299,6 +301,6 @@ int base64_decode(struct pf_buf *ret, struct pf_slice text) {
     memcpy(out, bytes, (size_t)count);
     out += count;
   }
-  if (text.len) ret->len = (size_t)(out - ret->data);
+  ret->len = (size_t)(out - ret->data);
   return PF_OK;
 }

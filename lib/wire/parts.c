@@ -5,6 +5,12 @@
 const char *const include_names[] = {"headers", "body", "timings", "logs", NULL};
 const char *const redirect_names[] = {"follow", "manual", "error", NULL};
 
+unsigned include_bit(struct pf_slice word) {
+  for (unsigned i = 0; include_names[i]; i++)
+    if (pf_slice_is(word, include_names[i])) return PF_BIT(i);
+  return 0;
+}
+
 void headers_encode(
     struct json_writer *w, const char *name, const struct wire_header *headers, size_t count) {
   json_begin_array(w, name);

@@ -16,6 +16,9 @@ PF_MUST_CHECK int statuses_scan(struct json_scan *s, struct wire_retry *retry);
 /* "5xx" gives 5. */
 bool status_class_parse(struct pf_slice text, uint16_t *ret_status);
 
+/* The bit of a word in `include`, 0 if it is none. */
+unsigned include_bit(struct pf_slice word);
+/* In the order of enum wire_include and enum wire_redirect. */
 extern const char *const include_names[], *const redirect_names[]; /* NULL-terminated */
 
 #endif

@@ -66,6 +66,9 @@ struct wire_retry {
 };
 bool wire_retry_names(const struct wire_retry *retry, int status);
 
+/* Names of classes and continuations: a letter, then letters, digits and _ . - up to WIRE_NAME_MAX. */
+bool wire_name_valid(struct pf_slice name);
+
 /* Methods that may be sent twice: GET, HEAD, PUT, DELETE, OPTIONS, or any with an idempotency key. */
 bool wire_request_repeatable(const struct wire_request *request);
 
@@ -74,10 +77,13 @@ bool wire_request_repeatable(const struct wire_request *request);
  * URL: absolute http or https, no userinfo, no backslash, no control or non-ASCII characters, no
  * fragment needed. Judges text only; addresses are judged where they are dialled.
  * *ret_host gets "host:port" in lower case. PF_EINVAL or PF_ELIMIT with a text for the client. */
+PF_MUST_CHECK int wire_url_check(
+    struct pf_slice url, char ret_host[WIRE_HOST_MAX], struct pf_error *reterr); /* the URL alone */
 PF_MUST_CHECK int wire_request_check(
     const struct wire_request *request, char ret_host[WIRE_HOST_MAX], struct pf_error *reterr);
 
-/* The bytes that travel (a batch record: JSON head, raw body). */
+/* The bytes that travel (a batch record: JSON head, raw body). Decoding enforces the limits; the
+ * grammar is for wire_request_check. */
 void wire_request_encode(struct pf_buf *buf, const struct wire_request *request);
 PF_MUST_CHECK int wire_request_decode(
     struct wire_request *ret, struct pf_slice bytes, struct pf_arena *arena, struct pf_error *reterr);
