@@ -1,3 +1,4 @@
+cmake_minimum_required(VERSION 3.25)
 # Run at each build: writes OUT only if the commit has changed, so that nothing is built anew for nothing.
 execute_process(COMMAND git describe --always --abbrev=10 --dirty=+ --exclude=*
   WORKING_DIRECTORY ${SOURCE} OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)

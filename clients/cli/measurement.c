@@ -51,7 +51,7 @@ static double ratio_to_linear(const struct measurement *m, const struct run *bur
 /* ---- where and when ---- */
 
 struct machine {
-  char date[32], cpu[128], kernel[160];
+  char date[32], cpu[128], kernel[200];
   long cpus, memory_mib;
 };
 
@@ -170,7 +170,7 @@ static void print_cpu(const struct measurement *m) {
   }
 }
 
-static void print_phases(const struct measurement *m, const struct run *run) {
+static void print_phases(const struct run *run) {
   printf("\ntimings at %lld in flight, ms     min      p50      p90      p99      max     mean\n",
       (long long)run->concurrency);
   for (int i = 0; i < MESSAGE_TIMINGS; i++) {
@@ -190,7 +190,7 @@ static void print_timings(const struct measurement *m) {
       printf("\nconnection re-use      not reported by the server\n");
       return;
     }
-    if (m->phases) print_phases(m, run);
+    if (m->phases) print_phases(run);
     printf(
         "%sconnection re-use      %lld of %lld fetches used an open connection to the target (%lld "
         "in flight)\n",

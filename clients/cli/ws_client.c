@@ -27,7 +27,7 @@ struct ws_client {
   struct ws_client_handlers handlers;
   enum ws_state state;
   int err; /* what `closed` is told */
-  char why[256];
+  char why[512];
 
   uv_getaddrinfo_t resolve;
   struct addrinfo *addrs, *next_addr;
