@@ -11,6 +11,7 @@
 #include "loop/signals.h"
 #include "message.h"
 #include "wire/client.h"
+#include "wire/json.h"
 #include "ws_client.h"
 
 #define EXIT_INTERRUPTED 130
@@ -249,17 +250,17 @@ static bool write_out(struct pf_slice bytes) {
 }
 
 static void print_headers(const struct message *m) {
-  const struct json *headers = json_get(m->root, "headers");
-  if (!headers) return;
+  struct json *headers;
+  if (!m->headers.data || json_parse(&headers, m->headers, NULL)) return;
   printf("HTTP %d\n", (int)m->status);
   for (const struct json *pair = json_first(headers); pair; pair = json_next(pair)) {
     const struct json *first = json_first(pair);
     struct pf_slice name, value;
-    if (json_type(pair) == JSON_ARRAY && json_string(first, &name) &&
-        json_string(json_next(first), &value))
+    if (first && json_string(first, &name) && json_string(json_next(first), &value))
       printf("%.*s: %.*s\n", (int)name.len, name.data, (int)value.len, value.data);
   }
   printf("\n");
+  json_free(headers);
 }
 
 static void print_timings(const struct message *m) {
@@ -269,10 +270,12 @@ static void print_timings(const struct message *m) {
 }
 
 static void print_logs(const struct message *m) {
-  const struct json *logs = json_get(m->root, "logs");
+  struct json *logs;
   struct pf_slice line;
-  for (const struct json *node = logs ? json_first(logs) : NULL; node; node = json_next(node))
+  if (!m->logs.data || json_parse(&logs, m->logs, NULL)) return;
+  for (const struct json *node = json_first(logs); node; node = json_next(node))
     if (json_string(node, &line)) fprintf(stderr, "log: %.*s\n", (int)line.len, line.data);
+  json_free(logs);
 }
 
 static int result_code(const struct fetch *f, const struct message *m) {
@@ -316,7 +319,6 @@ static void body_get(struct fetch *f, struct pf_slice path) {
 }
 
 static void result_show(struct fetch *f, const struct message *m) {
-  struct pf_slice text;
   struct pf_buf body;
   int code = result_code(f, m);
   print_headers(m);
@@ -324,16 +326,16 @@ static void result_show(struct fetch *f, const struct message *m) {
   print_logs(m);
   if (!m->success) print_failure(m);
   pf_buf_init(&body, WS_CLIENT_MESSAGE_MAX);
-  if (json_string(json_get(m->root, "bodyUrl"), &text)) {
+  if (m->body_url.data) {
     f->exit_code = code;
-    body_get(f, text);
-  } else if (json_string(json_get(m->root, "bodyBase64"), &text)) {
-    if (base64_decode(&body, text))
+    body_get(f, m->body_url);
+  } else if (m->body_base64.data) {
+    if (base64_decode(&body, m->body_base64))
       fetch_fail(f, "the server sent a broken body", "bodyBase64");
     else
       fetch_end(f, write_out(pf_buf_view(&body)) ? code : PF_EXIT_FAILURE);
-  } else if (json_string(json_get(m->root, "body"), &text)) {
-    fetch_end(f, write_out(text) ? code : PF_EXIT_FAILURE);
+  } else if (m->body.data) {
+    fetch_end(f, write_out(m->body) ? code : PF_EXIT_FAILURE);
   } else {
     fetch_end(f, code);
   }
@@ -374,12 +376,13 @@ static void ws_on_text(void *arg, struct pf_slice text) {
   struct message message;
   struct pf_error why = {0};
   if (f->ended) return;
-  if (message_decode(&message, text, &why)) {
+  struct pf_arena arena;
+  pf_arena_init(&arena);
+  if (message_decode(&message, text, &arena, &why))
     fetch_fail(f, "the server sent what is no message", why.text);
-    return;
-  }
-  on_message(f, &message, text);
-  message_done(&message);
+  else
+    on_message(f, &message, text);
+  pf_arena_done(&arena);
 }
 
 static void ws_on_opened(void *arg) {

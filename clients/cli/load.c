@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/client.h"
+#include "wire/json.h"
 
 #define SUM_TOLERANCE_MS 0.05
 #define TIMING_CONNECT 5

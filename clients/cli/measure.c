@@ -6,11 +6,13 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/arena.h"
 #include "base/clock.h"
 #include "command.h"
 #include "http/client.h"
 #include "loop/signals.h"
 #include "measurement.h"
+#include "wire/json.h"
 #include "ws_client.h"
 
 #define LEVELS_MAX 16
@@ -111,6 +113,7 @@ struct measure {
   size_t run_at;
   struct load load;
   bool loading;
+  struct pf_arena arena; /* of one message */
   int64_t client_cpu_ns; /* at the start of the run */
   struct measurement found;
   bool progress, on_line;
@@ -331,7 +334,8 @@ static void ws_on_text(void *arg, struct pf_slice text) {
   struct measure *m = arg;
   struct pf_error why = {0};
   struct message message;
-  if (message_decode(&message, text, &why)) {
+  pf_arena_clear(&m->arena);
+  if (message_decode(&message, text, &m->arena, &why)) {
     if (m->loading)
       load_on_garbage(&m->load, why.text);
     else if (m->step != STEP_END)
@@ -346,7 +350,6 @@ static void ws_on_text(void *arg, struct pf_slice text) {
     ping_by_frame(m);
   else if (message.type != MESSAGE_OTHER && m->step == STEP_LAST_WORD)
     fault_after_all(m);
-  message_done(&message);
   if (m->loading && load_ended(&m->load)) run_ended(m);
 }
 
@@ -540,6 +543,7 @@ int measure_run(int argc, char **argv) {
     if (m->exit_code == PF_EXIT_OK && load_faults_sum(&faults)) m->exit_code = PF_EXIT_FAILURE;
   }
   int code = m->exit_code;
+  pf_arena_done(&m->arena);
   pf_options_free(&measure_options, &m->config);
   free(m);
   return code;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "build_info.h"
 #include "wire/client.h"
+#include "wire/json.h"
 
 struct load_faults measurement_faults(const struct measurement *m) {
   struct load_faults sum = {0};

@@ -1,6 +1,11 @@
 #include "message.h"
 
+#include <string.h>
+
 #include "wire/client.h"
+#include "wire/scan.h"
+
+#define NUMBER_MAX (INT64_C(1) << 53)
 
 static const char *const type_names[] = {[MESSAGE_ENQUEUED] = "enqueued",
     [MESSAGE_RESULT] = "result",
@@ -9,63 +14,109 @@ static const char *const type_names[] = {[MESSAGE_ENQUEUED] = "enqueued",
     [MESSAGE_ERROR] = "error",
     [MESSAGE_PONG] = "pong"};
 
-static const char timings_member[] = "timings";
+enum member_kind {
+  MEMBER_TEXT,
+  MEMBER_NUMBER,
+  MEMBER_COUNT,
+  MEMBER_FLAG,
+  MEMBER_JSON,
+  MEMBER_TIMINGS
+};
 
-static bool read_timings(struct message *m, const struct json *object) {
+struct member {
+  const char *name;
+  size_t len;
+  enum member_kind kind;
+  size_t offset;
+};
+#define MEMBER(name, kind, field)                                                                  \
+  { name, sizeof(name) - 1, kind, offsetof(struct message, field) }
+
+/* In the order in which results carry them, so that the search is short. */
+static const struct member members[] = {
+    MEMBER("type", MEMBER_TEXT, type_name),
+    MEMBER("reqId", MEMBER_TEXT, req_id),
+    MEMBER("clientId", MEMBER_TEXT, client_id),
+    MEMBER("enqueueTime", MEMBER_NUMBER, enqueue_ms),
+    MEMBER("success", MEMBER_FLAG, success),
+    MEMBER("status", MEMBER_COUNT, status),
+    MEMBER("responseLength", MEMBER_COUNT, response_length),
+    MEMBER("error", MEMBER_TEXT, error),
+    MEMBER("duration", MEMBER_NUMBER, duration_ms),
+    MEMBER("code", MEMBER_TEXT, code),
+    MEMBER("certainty", MEMBER_TEXT, certainty),
+    MEMBER("owner", MEMBER_TEXT, owner),
+    MEMBER("attempts", MEMBER_COUNT, attempts),
+    MEMBER("headers", MEMBER_JSON, headers),
+    MEMBER("body", MEMBER_TEXT, body),
+    MEMBER("bodyBase64", MEMBER_TEXT, body_base64),
+    MEMBER("bodyUrl", MEMBER_TEXT, body_url),
+    MEMBER("timings", MEMBER_TIMINGS, timings),
+    MEMBER("logs", MEMBER_JSON, logs),
+    MEMBER("batchId", MEMBER_TEXT, batch_id),
+    MEMBER("count", MEMBER_COUNT, count),
+    MEMBER("successCount", MEMBER_COUNT, success_count),
+};
+
+/* *hint: where the member after the last one found is likely to be. */
+static const struct member *member_find(struct scan_text name, size_t *hint) {
+  for (size_t i = 0; i < PF_COUNT(members); i++) {
+    size_t at = (*hint + i) % PF_COUNT(members);
+    const struct member *m = &members[at];
+    if (m->len != name.raw.len || memcmp(m->name, name.raw.data, m->len) != 0) continue;
+    *hint = at + 1;
+    return m;
+  }
+  return NULL;
+}
+
+static int read_timings(struct json_scan *s, struct message *m) {
+  struct scan_text name;
   m->has_timings = true;
-  for (int i = 0; i < MESSAGE_TIMINGS; i++) {
-    PF_ASSERT(client_timing_names[i] != NULL);
+  for (int i = 0; i < MESSAGE_TIMINGS; i++)
     m->timings[i] = -1;
-    const struct json *value = json_get(object, client_timing_names[i]);
-    if (value && json_type(value) != JSON_NULL && !json_double(value, &m->timings[i])) return false;
+  int err = scan_object(s);
+  while (!err && (err = scan_member(s, &name)) == PF_OK) {
+    int i = 0;
+    while (i < MESSAGE_TIMINGS && !pf_slice_is(name.raw, client_timing_names[i]))
+      i++;
+    err =
+        i < MESSAGE_TIMINGS && scan_peek(s) != 'n' ? scan_double(s, &m->timings[i]) : scan_skip(s);
   }
-  return true;
+  return err == PF_ENOTFOUND ? PF_OK : err;
 }
 
-/* One pass over the members: messages are short, and this is the hot path of every load test. */
-static bool read_member(struct message *m, const struct json *node, struct pf_slice name) {
-  static const struct {
-    const char *name;
-    size_t offset;
-  } strings[] = {{"clientId", offsetof(struct message, client_id)},
-      {"reqId", offsetof(struct message, req_id)}, {"batchId", offsetof(struct message, batch_id)},
-      {"error", offsetof(struct message, error)}, {"code", offsetof(struct message, code)},
-      {"owner", offsetof(struct message, owner)},
-      {"certainty", offsetof(struct message, certainty)}},
-    doubles[] = {{"enqueueTime", offsetof(struct message, enqueue_ms)},
-        {"duration", offsetof(struct message, duration_ms)}},
-    ints[] = {{"status", offsetof(struct message, status)},
-        {"responseLength", offsetof(struct message, response_length)},
-        {"attempts", offsetof(struct message, attempts)},
-        {"count", offsetof(struct message, count)},
-        {"successCount", offsetof(struct message, success_count)}};
-  switch (json_type(node)) {
-  case JSON_STRING:
-    for (size_t i = 0; i < PF_COUNT(strings); i++)
-      if (pf_slice_is(name, strings[i].name))
-        return json_string(node, (struct pf_slice *)((char *)m + strings[i].offset));
-    return true;
-  case JSON_NUMBER:
-    for (size_t i = 0; i < PF_COUNT(doubles); i++)
-      if (pf_slice_is(name, doubles[i].name))
-        return json_double(node, (double *)((char *)m + doubles[i].offset));
-    for (size_t i = 0; i < PF_COUNT(ints); i++)
-      if (pf_slice_is(name, ints[i].name))
-        return json_int(node, 0, INT64_C(1) << 53, (int64_t *)((char *)m + ints[i].offset));
-    return true;
-  case JSON_BOOL:
-    return !pf_slice_is(name, "success") || json_bool(node, &m->success);
-  case JSON_OBJECT:
-    return !pf_slice_is(name, timings_member) || read_timings(m, node);
-  default:
-    return true;
+static int read_member(
+    struct json_scan *s, struct message *m, const struct member *member, struct pf_arena *arena) {
+  void *field = (char *)m + member->offset;
+  struct scan_text text;
+  int err;
+  switch (member->kind) {
+  case MEMBER_TEXT:
+    err = scan_string(s, &text);
+    if (!err) *(struct pf_slice *)field = scan_text_slice(text, arena);
+    return err;
+  case MEMBER_NUMBER:
+    return scan_double(s, field);
+  case MEMBER_COUNT:
+    return scan_int(s, 0, NUMBER_MAX, field);
+  case MEMBER_FLAG:
+    return scan_bool(s, field);
+  case MEMBER_TIMINGS:
+    return read_timings(s, m);
+  case MEMBER_JSON: {
+    (void)scan_peek(s); /* goes to the value's first byte */
+    const char *start = s->at;
+    err = scan_skip(s);
+    *(struct pf_slice *)field = pf_slice(start, (size_t)(s->at - start));
+    return err;
   }
+  }
+  return PF_EINVAL;
 }
 
-int message_decode(struct message *ret_message, struct pf_slice text, struct pf_error *reterr) {
-  struct json *root;
-  int err = json_parse(&root, text, reterr);
-  if (err) return err;
+int message_decode(struct message *ret_message, struct pf_slice text, struct pf_arena *arena,
+    struct pf_error *reterr) {
   struct message m = {.type = MESSAGE_OTHER,
       .enqueue_ms = -1,
       .duration_ms = -1,
@@ -73,28 +124,20 @@ int message_decode(struct message *ret_message, struct pf_slice text, struct pf_
       .response_length = -1,
       .attempts = -1,
       .count = -1,
-      .success_count = -1,
-      .root = root};
-  struct pf_slice type;
-  if (json_type(root) != JSON_OBJECT || !json_string(json_get(root, "type"), &type)) {
-    json_free(root);
-    return pf_error_set(reterr, PF_EINVAL, "a message without a type");
+      .success_count = -1};
+  struct json_scan scan = json_scan(text, reterr), *s = &scan;
+  struct scan_text name;
+  size_t hint = 0;
+  int err = scan_object(s);
+  while (!err && (err = scan_member(s, &name)) == PF_OK) {
+    const struct member *member = member_find(name, &hint);
+    err = member && scan_peek(s) != 'n' ? read_member(s, &m, member, arena) : scan_skip(s);
   }
+  if (err == PF_ENOTFOUND) err = scan_end(s);
+  if (err) return err;
+  if (!m.type_name.data) return pf_error_set(reterr, PF_EINVAL, "a message without a type");
   for (size_t i = 0; i < PF_COUNT(type_names); i++)
-    if (pf_slice_is(type, type_names[i])) m.type = (enum message_type)i;
-  for (const struct json *node = json_first(root); node; node = json_next(node)) {
-    if (read_member(&m, node, json_name(node))) continue;
-    struct pf_slice name = json_name(node);
-    pf_error_set(reterr, PF_EINVAL, "%.*s: its member %.*s is out of range", (int)type.len,
-        type.data, (int)name.len, name.data);
-    json_free(root);
-    return PF_EINVAL;
-  }
+    if (pf_slice_is(m.type_name, type_names[i])) m.type = (enum message_type)i;
   *ret_message = m;
   return PF_OK;
-}
-
-void message_done(struct message *message) {
-  json_free(message->root);
-  message->root = NULL;
 }

@@ -40,9 +40,11 @@ static void begin(
 
 static void say(struct load *load, int64_t now_ns, const char *text) {
   struct message m;
-  assert_int_equal(message_decode(&m, pf_slice_str(text), NULL), PF_OK);
+  struct pf_arena arena;
+  pf_arena_init(&arena);
+  assert_int_equal(message_decode(&m, pf_slice_str(text), &arena, NULL), PF_OK);
   load_on_message(load, &m, now_ns);
-  message_done(&m);
+  pf_arena_done(&arena);
 }
 #define ENQUEUED(i)                                                                                \
   "{\"type\":\"enqueued\",\"reqId\":\"r" #i "\",\"clientId\":\"3-" #i "\",\"enqueueTime\":0.5}"
@@ -165,10 +167,35 @@ static void what_is_no_message_is_refused(void **state) {
   static const char *const bad[] = {"", "[]", "{}", "{\"type\":1}",
       "{\"type\":\"result\",\"status\":-1}", "{\"type\":\"result\",\"status\":1.5}",
       "{\"type\":\"result\""};
+  struct pf_arena arena;
+  pf_arena_init(&arena);
   for (size_t i = 0; i < PF_COUNT(bad); i++) {
     struct message m;
-    assert_int_equal(message_decode(&m, pf_slice_str(bad[i]), NULL), PF_EINVAL);
+    assert_int_equal(message_decode(&m, pf_slice_str(bad[i]), &arena, NULL), PF_EINVAL);
   }
+  pf_arena_done(&arena);
+}
+
+static void members_are_read(void **state) {
+  (void)state;
+  struct message m;
+  struct pf_arena arena;
+  pf_arena_init(&arena);
+  assert_int_equal(
+      message_decode(&m,
+          pf_slice_str(
+              "{\"zip\":[1,{\"type\":2}],\"error\":\"a\\u0041\\n\",\"headers\" : [[\"a\",\"b\"]] ,"
+              "\"status\":null,\"timings\":{\"ttfb\":1.5,\"new\":[],\"dns\":null},\"type\":"
+              "\"result\"}"),
+          &arena, NULL),
+      PF_OK);
+  assert_int_equal(m.type, MESSAGE_RESULT);
+  assert_true(pf_slice_is(m.error, "aA\n"));
+  assert_true(pf_slice_is(m.headers, "[[\"a\",\"b\"]]"));
+  assert_int_equal(m.status, -1);
+  assert_true(m.has_timings && m.timings[7] == 1.5 && m.timings[4] == -1);
+  assert_null(m.client_id.data);
+  pf_arena_done(&arena);
 }
 
 static void statistics_are_exact(void **state) {
@@ -195,6 +222,7 @@ int main(void) {
       cmocka_unit_test(a_bounded_load_ends_with_what_it_has_sent),
       cmocka_unit_test(timings_must_add_up),
       cmocka_unit_test(what_is_no_message_is_refused),
+      cmocka_unit_test(members_are_read),
       cmocka_unit_test(statistics_are_exact),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
