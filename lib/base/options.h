@@ -19,7 +19,7 @@
 #include "base/addr.h"
 #include "base/err.h"
 
-#define PF_OPTION_LIST_MAX 64
+#define PF_OPTION_LIST_MAX 64 /* and a NULL behind them */
 #define PF_OPTION_VALUE_MAX 8192
 #define PF_CONFIG_FILE_MAX (64 * 1024)
 
@@ -33,7 +33,7 @@ enum pf_option_type {
 };
 
 struct pf_option_list {
-  char *items[PF_OPTION_LIST_MAX];
+  char *items[PF_OPTION_LIST_MAX + 1];
   size_t count;
 };
 

@@ -1,0 +1,211 @@
+/* Telling the queue what is pending, until it is done.
+ *
+ * A job is announced once its row is durable. Until the queue has accepted it, it is announced
+ * again with a growing pause; afterwards rarely, in case the queue loses its memory without a new
+ * epoch. A new epoch makes everything due at once. */
+#include <string.h>
+
+#include "origin/parts.h"
+
+enum {
+  IN_FLIGHT_MAX = 4096, /* announcements handed to the edge and not answered */
+  RETRY_MS_FIRST = 100,
+  RETRY_MS_MAX = 5000, /* also how long a returned queue may stay unnoticed */
+  FULL_RETRY_MS = 1000,
+};
+
+static bool announce_wanted(const struct job *job) {
+  return job->state == JOB_PENDING && !job->announcing;
+}
+
+void announce_now(struct core *core, struct job *job) {
+  if (!announce_wanted(job) || !pf_list_empty(&job->ready)) return;
+  pf_heap_del(&core->announces, &job->announce);
+  pf_list_push(&core->announce_ready, &job->ready);
+}
+
+static void announce_later(struct core *core, struct job *job, int64_t ms) {
+  /* Half to full pause: a crowd that failed together does not return together. */
+  int64_t jittered_ms = ms / 2 + (int64_t)pf_rand_below(&core->rand, (uint64_t)(ms / 2 + 1));
+  pf_heap_set(&core->announces, &job->announce, core->now_ns + jittered_ms * 1000000);
+}
+
+void announce_tick(struct core *core) {
+  for (;;) {
+    struct pf_heap_node *first = pf_heap_first(&core->announces);
+    if (!first || first->key > core->now_ns) return;
+    pf_heap_del(&core->announces, first);
+    announce_now(core, pf_container_of(first, struct job, announce));
+  }
+}
+
+static void announce_send(struct core *core, struct job *job) {
+  struct hop_job item = {.job = jobs_id(core, job),
+      .capability = job->capability,
+      .repeatable = job->repeatable,
+      .retry = job->retry,
+      .deadline_ms = job->deadline_wall_ms - core->wall_ms,
+      .queue_ms = job->queue_ms,
+      .attempt_ms = job->attempt_ms,
+      .first_epoch = job->announced_ever ? job->first_epoch : 0};
+  if (item.deadline_ms < 1) item.deadline_ms = 1;
+  memcpy(item.host, job->host.data, job->host.len + 1);
+  struct pf_buf head;
+  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
+  hop_job_encode(&head, &item);
+  job->announced_ever = true;
+  core->edge.announce(core->edge_arg, job->local, pf_buf_view(&head), pf_buf_view(&job->request));
+  pf_buf_done(&head);
+}
+
+static void on_request_loaded(struct core *core, struct lookup *lookup) {
+  struct job *job = jobs_find(core, lookup->id);
+  core->announcing--;
+  if (job) job->announcing = false;
+  if (job && lookup->rows && announce_wanted(job)) {
+    pf_buf_clear(&job->request);
+    pf_buf_slice(&job->request, lookup->rows->a);
+    announce_now(core, job);
+  }
+  lookup_free(lookup);
+  announce_pump(core);
+}
+
+/* A job that must not be repeated may only be announced to a queue whose epoch its row names: after
+ * a crash that is how we know that this queue, and no other, may have run it. */
+static bool epoch_missing(const struct core *core, const struct job *job) {
+  return !job->repeatable && job->first_epoch == 0 && core->queue_epoch != 0;
+}
+
+void announce_pump(struct core *core) {
+  while (core->announcing < IN_FLIGHT_MAX) {
+    struct pf_list *link = pf_list_pop(&core->announce_ready);
+    if (!link) return;
+    struct job *job = pf_container_of(link, struct job, ready);
+    if (!announce_wanted(job)) continue;
+    if (!job->repeatable && core->queue_epoch == 0) {
+      announce_later(core, job, RETRY_MS_FIRST); /* registration will tell the epoch first */
+      continue;
+    }
+    if (epoch_missing(core, job)) {
+      job->first_epoch = core->queue_epoch;
+      commit_output(core->open, OUT_ANNOUNCE, job->local);
+      commit_op(core->open, OP_JOB_EPOCH, job->local)->n = (int64_t)job->first_epoch;
+      continue;
+    }
+    job->announcing = true;
+    core->announcing++;
+    if (job->request.len) {
+      announce_send(core, job);
+    } else {
+      core->edge.lookup(core->edge_arg, lookup_new(LOOKUP_REQUEST, job->local, on_request_loaded));
+    }
+  }
+}
+
+void announce_tell_enqueued(struct core *core, struct job *job) {
+  if (job->enqueued_told) return;
+  job->enqueued_told = true;
+  if (!job->accepted_ns) job->accepted_ns = core->now_ns; /* the result overtook the answer */
+  uint64_t ws = job->client.ws;
+  if (job->client.session) {
+    const struct session *session = sessions_find(core, job->client.session);
+    ws = session ? session->ws : 0;
+  }
+  core->stats.enqueued++;
+  if (!ws) return;
+  struct pf_buf frame;
+  pf_buf_init(&frame, WIRE_FRAME_MAX);
+  double ms = (double)(job->accepted_ns - job->received_ns) / 1e6;
+  client_enqueued_encode(&frame, jobs_id(core, job), job->client_id, ms);
+  turn_output_frame(core, ws, &frame);
+  if (job->no_executor && job->client.session) {
+    pf_buf_clear(&frame);
+    client_waiting_encode(&frame, jobs_id(core, job), "no-executor");
+    turn_output_frame(core, ws, &frame);
+  }
+  pf_buf_done(&frame);
+}
+
+static void on_accepted(struct core *core, struct job *job, const struct hop_job_reply *reply) {
+  core->announce_retry_ms = 0;
+  job->no_executor = reply->no_executor;
+  if (!job->accepted) {
+    job->accepted = true;
+    job->accepted_ns = core->now_ns;
+    announce_tell_enqueued(core, job);
+  }
+  /* The queue has it on disk; should it be wanted again, it is in our own row. */
+  pf_buf_done(&job->request);
+  announce_later(core, job, core->limits->reannounce_ms);
+}
+
+void core_on_announced(
+    struct core *core, uint64_t local, int err, const struct hop_job_reply *reply) {
+  core->announcing--;
+  struct job *job = jobs_find(core, local);
+  if (job) job->announcing = false;
+  if (!job || job->state != JOB_PENDING) return;
+  if (err) {
+    int64_t ms = core->announce_retry_ms ? core->announce_retry_ms : RETRY_MS_FIRST;
+    announce_later(core, job, ms);
+    return;
+  }
+  switch (reply->answer) {
+  case HOP_JOB_QUEUED:
+  case HOP_JOB_KNOWN:
+    on_accepted(core, job, reply);
+    break;
+  case HOP_JOB_FULL:
+    announce_later(core, job, FULL_RETRY_MS);
+    break;
+  case HOP_JOB_DONE: /* it says that we have the result, and we do not: it was lost with our disk */
+  case HOP_JOB_LOST:
+    jobs_end(core, job, OUTCOME_QUEUE_LOST, pf_slice_str(outcome_text(OUTCOME_QUEUE_LOST)));
+    break;
+  case HOP_JOB_REFUSED:
+    pf_log(core->log, PF_LOG_ERROR, "job_refused_by_queue", "local=%016llx",
+        (unsigned long long)local);
+    jobs_end(
+        core, job, OUTCOME_BAD_REQUEST, pf_slice_str("the queue refused the job as malformed"));
+    break;
+  }
+  announce_pump(core);
+}
+
+void core_on_queue_down(struct core *core) {
+  int64_t ms = core->announce_retry_ms ? core->announce_retry_ms * 2 : RETRY_MS_FIRST;
+  core->announce_retry_ms = ms > RETRY_MS_MAX ? RETRY_MS_MAX : ms;
+}
+
+static void make_due(struct core *core, struct pf_list *jobs, bool accepted_too) {
+  PF_LIST_EACH(link, jobs) {
+    struct job *job = pf_container_of(link, struct job, by_id);
+    if (job->state == JOB_PENDING && (accepted_too || !job->accepted)) announce_now(core, job);
+  }
+}
+
+void core_on_queue_epoch(struct core *core, uint64_t epoch) {
+  bool renewed = core->queue_epoch != 0 && core->queue_epoch != epoch;
+  bool returned = core->announce_retry_ms != 0 || core->queue_epoch == 0;
+  if (renewed)
+    pf_log(core->log, PF_LOG_WARN, "queue_epoch_renewed", "epoch=%016llx jobs=%zu",
+        (unsigned long long)epoch, core_pending(core));
+  core->queue_epoch = epoch;
+  core->announce_retry_ms = 0;
+  if (renewed || returned) {
+    make_due(core, &core->jobs_old, renewed);
+    make_due(core, &core->jobs_live, renewed);
+  }
+  announce_pump(core);
+}
+
+void announce_end(struct core *core, uint64_t local) {
+  struct hop_job item = {.job = {core->origin_id, local}, .end = true};
+  struct pf_buf head;
+  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
+  hop_job_encode(&head, &item);
+  core->announcing++;
+  core->edge.announce(core->edge_arg, local, pf_buf_view(&head), (struct pf_slice){0});
+  pf_buf_done(&head);
+}

@@ -1,0 +1,157 @@
+#include "origin/api.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "origin/edge.h"
+#include "wire/json.h"
+
+/* ---- reading requests ---- */
+
+/* Cuts the next segment off *path ("/v1/jobs/…"); false at its end. */
+static bool next_segment(struct pf_slice *path, struct pf_slice *ret_segment) {
+  if (path->len == 0 || path->data[0] != '/') return false;
+  const char *at = path->data + 1, *end = path->data + path->len;
+  const char *slash = memchr(at, '/', (size_t)(end - at));
+  if (!slash) slash = end;
+  *ret_segment = pf_slice(at, (size_t)(slash - at));
+  *path = pf_slice(slash, (size_t)(end - slash));
+  return true;
+}
+
+static int64_t seconds_to_ms(const char *text) {
+  char *end;
+  double seconds = strtod(text, &end);
+  if (end == text || !(seconds > 0)) return 0;
+  return seconds > 3600 ? 3600000 : (int64_t)(seconds * 1000);
+}
+
+/* `Prefer: wait=10` (RFC 7240). */
+static int64_t prefer_wait_ms(const struct web_request *request) {
+  struct pf_slice value;
+  char text[128];
+  if (!web_request_header(request, "prefer", &value)) return 0;
+  snprintf(text, sizeof(text), "%.*s", (int)(value.len < 100 ? value.len : 100), value.data);
+  const char *wait = strstr(text, "wait=");
+  return wait ? seconds_to_ms(wait + 5) : 0;
+}
+
+static int64_t query_wait_ms(const struct web_request *request) {
+  struct pf_buf value;
+  pf_buf_init(&value, 64);
+  int64_t ms = 0;
+  if (web_query_param(request->query, "wait", &value)) {
+    pf_buf_append(&value, "", 1);
+    if (!value.err) ms = seconds_to_ms(value.data);
+  }
+  pf_buf_done(&value);
+  return ms;
+}
+
+static void respond_error(struct origin *origin, const struct web_request *request, int status,
+    const char *code, const char *text) {
+  web_respond_error(origin->web, request->id, status, code, text);
+}
+
+static void respond_no_method(
+    struct origin *origin, const struct web_request *request, const char *allowed) {
+  char text[96];
+  snprintf(text, sizeof(text), "this path takes %s", allowed);
+  respond_error(origin, request, 405, "method_not_allowed", text);
+}
+
+/* ---- health ---- */
+
+static void respond_health(struct origin *origin, const struct web_request *request) {
+  struct pf_buf body;
+  pf_buf_init(&body, 4096);
+  struct json_writer w = json_writer(&body);
+  json_begin_object(&w, NULL);
+  json_put_text(&w, "status", "ok");
+  json_put_text(&w, "role", "origin");
+  json_put_int(&w, "pid", getpid());
+  json_put_text(&w, "version", PF_VERSION);
+  json_end_object(&w);
+  web_respond(origin->web, request->id,
+      &(struct web_response){
+          .status = 200, .content_type = HTTP_CONTENT_JSON, .body = pf_buf_view(&body)});
+  pf_buf_done(&body);
+}
+
+/* ---- clients ---- */
+
+/* POST /v1/actors/{class}/{name}/fetch */
+static void route_actors(
+    struct origin *origin, const struct web_request *request, struct pf_slice path) {
+  struct pf_slice class_name, name, verb;
+  if (!next_segment(&path, &class_name) || !next_segment(&path, &name) ||
+      !next_segment(&path, &verb) || path.len || !pf_slice_is(verb, "fetch"))
+    respond_error(origin, request, 404, "not_found",
+        "no such path; fetches are posted to /v1/actors/{class}/{name}/fetch");
+  else if (request->method != WEB_POST)
+    respond_no_method(origin, request, "POST");
+  else
+    core_on_api_fetch(origin_enter(origin), request->id, class_name, name, request->body,
+        prefer_wait_ms(request));
+}
+
+/* GET and DELETE /v1/jobs/{id}, GET /v1/jobs/{id}/body */
+static void route_jobs(
+    struct origin *origin, const struct web_request *request, struct pf_slice path) {
+  struct pf_slice id_text, part = {0};
+  struct pf_job_id id;
+  if (!next_segment(&path, &id_text) || (path.len && !next_segment(&path, &part)) || path.len ||
+      (part.len && !pf_slice_is(part, "body"))) {
+    respond_error(origin, request, 404, "not_found",
+        "no such path; a job is /v1/jobs/{id}, its body /v1/jobs/{id}/body");
+    return;
+  }
+  if (pf_job_id_parse(&id, id_text.data, id_text.len)) {
+    respond_error(origin, request, 400, "bad_id", "a job id is 32 hex digits");
+    return;
+  }
+  struct core *core = origin_enter(origin);
+  if (part.len && request->method == WEB_GET)
+    core_on_api_body(core, request->id, id);
+  else if (part.len)
+    respond_no_method(origin, request, "GET");
+  else if (request->method == WEB_GET)
+    core_on_api_job(core, request->id, id, query_wait_ms(request));
+  else if (request->method == WEB_DELETE)
+    core_on_api_cancel(core, request->id, id);
+  else
+    respond_no_method(origin, request, "GET and DELETE");
+}
+
+void api_on_client_request(void *arg, const struct web_request *request) {
+  struct origin *origin = arg;
+  struct pf_slice path = request->path, version, kind;
+  if (pf_slice_is(path, "/health")) {
+    respond_health(origin, request);
+  } else if (next_segment(&path, &version) && pf_slice_is(version, "v1") &&
+             next_segment(&path, &kind) && pf_slice_is(kind, "actors")) {
+    route_actors(origin, request, path);
+  } else if (pf_slice_is(version, "v1") && pf_slice_is(kind, "jobs")) {
+    route_jobs(origin, request, path);
+  } else {
+    respond_error(origin, request, 404, "not_found", "no such path");
+  }
+}
+
+/* ---- other processes ---- */
+
+void api_on_internal_request(void *arg, const struct web_request *request) {
+  struct origin *origin = arg;
+  if (pf_slice_is(request->path, "/health"))
+    respond_health(origin, request);
+  else if (request->method != WEB_POST)
+    respond_no_method(origin, request, "POST");
+  else if (pf_slice_is(request->path, "/__receiveResult"))
+    core_on_results(origin_enter(origin), request->id, request->body);
+  else if (pf_slice_is(request->path, "/__status"))
+    core_on_status(origin_enter(origin), request->id, request->body);
+  else
+    respond_error(origin, request, 404, "not_found", "no such path");
+}

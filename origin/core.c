@@ -1,0 +1,266 @@
+#include "origin/core.h"
+
+#include <stdlib.h>
+
+#include "base/fault.h"
+#include "origin/parts.h"
+
+/* Retention deletes little and often, so that no commit waits long behind it. */
+enum { TICK_MS_MAX = 1000, SWEEP_MS = 100, SWEEP_ROWS_MAX = 5000 };
+
+struct lookup *lookup_new(
+    enum lookup_kind kind, uint64_t id, void (*done)(struct core *, struct lookup *)) {
+  struct lookup *lookup = pf_alloc(sizeof(*lookup));
+  lookup->kind = kind;
+  lookup->id = id;
+  lookup->done = done;
+  pf_arena_init(&lookup->arena);
+  lookup->rows_end = &lookup->rows;
+  return lookup;
+}
+
+struct lookup_row *lookup_add_row(struct lookup *lookup) {
+  struct lookup_row *row = pf_arena_alloc(&lookup->arena, sizeof(*row));
+  *lookup->rows_end = row;
+  lookup->rows_end = &row->next;
+  lookup->row_count++;
+  return row;
+}
+
+void lookup_free(struct lookup *lookup) {
+  pf_arena_done(&lookup->arena);
+  free(lookup);
+}
+
+void core_init(struct core *core, const struct origin_edge *edge, void *edge_arg,
+    const struct core_limits *limits, const struct pf_log *log,
+    const struct actor_class *const *classes, const struct core_start *start, uint64_t seed) {
+  *core = (struct core){
+      .edge = *edge,
+      .edge_arg = edge_arg,
+      .limits = limits,
+      .log = log,
+      .rand = {seed},
+      .classes = classes,
+      .origin_id = start->origin_id,
+      .origin_epoch = start->start_number,
+      .next_local = start->start_number << PF_LOCAL_COUNT_BITS,
+      .next_actor = start->next_actor,
+      .next_session = start->next_session,
+      .result_rows = start->result_rows,
+      .submit_rows = start->submit_rows,
+  };
+  core->hash_key[0] = pf_rand_u64(&core->rand);
+  core->hash_key[1] = pf_rand_u64(&core->rand);
+  pf_list_init(&core->dirty_actors);
+  pf_list_init(&core->dirty_sessions);
+  pf_list_init(&core->jobs_old);
+  pf_list_init(&core->jobs_live);
+  pf_list_init(&core->announce_ready);
+  pf_list_init(&core->idle_actors);
+  pf_list_init(&core->waiters);
+  core->open = commit_new(1, 0);
+}
+
+void core_done(struct core *core) {
+  queries_done(core);
+  results_done(core);
+  clients_done(core);
+  sessions_done(core);
+  actors_done(core);
+  jobs_done(core);
+  pf_heap_done(&core->deadlines);
+  pf_heap_done(&core->announces);
+  commit_free(core->open);
+}
+
+void core_set_time(struct core *core, int64_t mono_ns, int64_t wall_ms) {
+  core->now_ns = mono_ns;
+  core->wall_ms = wall_ms;
+}
+
+/* ---- recovery ---- */
+
+static void recover_page(struct core *core);
+
+static void recover_on_page(struct core *core, struct lookup *lookup) {
+  for (struct lookup_row *row = lookup->rows; row; row = row->next) {
+    core->load_cursor = row->id;
+    struct job *job = jobs_load_row(core, row);
+    if (!job) {
+      pf_log(core->log, PF_LOG_ERROR, "job_row_unreadable", "local=%016llx",
+          (unsigned long long)row->id);
+      continue;
+    }
+    if (job->state == JOB_PENDING)
+      announce_now(core, job);
+    else if (job->state == JOB_RECEIVED)
+      results_run(core, job->local);
+  }
+  bool more = lookup->row_count == LOOKUP_PAGE;
+  lookup_free(lookup);
+  if (more) {
+    recover_page(core);
+  } else {
+    core->loading = false;
+    pf_log(core->log, PF_LOG_INFO, "recovered", "jobs=%zu", core->jobs.count);
+  }
+  announce_pump(core);
+}
+
+static void recover_page(struct core *core) {
+  struct lookup *lookup = lookup_new(LOOKUP_JOBS, 0, recover_on_page);
+  lookup->n = (int64_t)core->load_cursor;
+  core->edge.lookup(core->edge_arg, lookup);
+}
+
+void core_recover(struct core *core) {
+  core->loading = true;
+  recover_page(core);
+}
+
+/* ---- the gate ---- */
+
+static void output_release(struct core *core, const struct output *output) {
+  switch (output->kind) {
+  case OUT_FRAME:
+    core->edge.send(core->edge_arg, output->id, output->bytes);
+    break;
+  case OUT_EVENT:
+    sessions_on_event_durable(core, output);
+    break;
+  case OUT_CLOSE:
+    core->edge.close(core->edge_arg, output->id, output->code, output->bytes);
+    break;
+  case OUT_RESPOND:
+    core->edge.respond(
+        core->edge_arg, output->id, output->code, output->content_type, output->bytes);
+    break;
+  case OUT_ANNOUNCE: {
+    struct job *job = jobs_find(core, output->id);
+    if (!job) break;
+    if (job->state == JOB_COMMITTING) {
+      jobs_move(core, job, JOB_PENDING);
+      job->durable_ns = core->now_ns;
+    }
+    announce_now(core, job);
+    break;
+  }
+  case OUT_ANSWER:
+    results_answer(core, output->id, output->index, output->code);
+    break;
+  case OUT_RUN:
+    results_run(core, output->id);
+    break;
+  case OUT_FORGET: {
+    struct job *job = jobs_find(core, output->id);
+    if (job) jobs_forget(core, job);
+    break;
+  }
+  case OUT_REPLAY:
+    sessions_on_greeted(core, output->id);
+    break;
+  case OUT_END:
+    announce_end(core, output->id);
+    break;
+  }
+}
+
+static void commit_release(struct core *core, struct commit *commit) {
+  PF_ASSERT(commit->seq == core->durable_seq + 1);
+  core->durable_seq = commit->seq;
+  core->stats.commits++;
+  if (commit->sweep) core->result_rows -= commit->sweep->m;
+  for (const struct output *output = commit->outputs; output; output = output->next)
+    output_release(core, output);
+  commit_free(commit);
+}
+
+void core_on_durable(struct core *core, struct commit *commit) {
+  PF_FAULT("origin.release.before");
+  commit_release(core, commit);
+  announce_pump(core);
+}
+
+/* Released outputs may make new turns (a continuation whose result is now safe); those fill the
+ * next commit, so the loop runs until nothing is left that could leave at once. */
+void core_flush(struct core *core) {
+  for (;;) {
+    actors_flush_dirty(core, core->open);
+    sessions_flush_dirty(core, core->open);
+    if (commit_empty(core->open)) return;
+    struct commit *commit = core->open;
+    core->open = commit_new(commit->seq + 1, core->now_ns);
+    if (commit->ops || commit->seq != core->durable_seq + 1) {
+      core->edge.commit(core->edge_arg, commit);
+      return;
+    }
+    commit_release(core, commit); /* nothing to write, and nothing unconfirmed before it */
+    announce_pump(core);
+  }
+}
+
+/* ---- time ---- */
+
+static void deadlines_tick(struct core *core) {
+  for (;;) {
+    struct pf_heap_node *first = pf_heap_first(&core->deadlines);
+    if (!first || first->key > core->now_ns) return;
+    struct job *job = pf_container_of(first, struct job, deadline);
+    pf_heap_del(&core->deadlines, first);
+    jobs_end(core, job, OUTCOME_DEADLINE, pf_slice_str(outcome_text(OUTCOME_DEADLINE)));
+  }
+}
+
+static void sweep_tick(struct core *core) {
+  int64_t surplus = core->result_rows - core->limits->result_count_max;
+  int64_t every_ms = surplus > 0 ? SWEEP_MS : TICK_MS_MAX;
+  if (core->now_ns / 1000000 - core->swept_ms < every_ms) return;
+  core->swept_ms = core->now_ns / 1000000;
+  if (core->result_rows > 0) {
+    struct op *op = commit_op(core->open, OP_SWEEP_RESULTS, 0);
+    op->w = core->wall_ms - core->limits->result_keep_ms;
+    op->n = surplus > SWEEP_ROWS_MAX ? SWEEP_ROWS_MAX : surplus > 0 ? surplus : 0;
+    core->open->sweep = op;
+  }
+  if (core->submit_rows > 0)
+    commit_op(core->open, OP_SWEEP_SUBMITS, 0)->w = core->wall_ms - core->limits->submit_keep_ms;
+}
+
+void core_on_tick(struct core *core) {
+  deadlines_tick(core);
+  queries_tick(core);
+  sessions_tick(core);
+  announce_tick(core);
+  actors_evict_idle(core);
+  sweep_tick(core);
+  announce_pump(core);
+}
+
+int64_t core_next_tick_ms(const struct core *core) {
+  bool surplus = core->result_rows > core->limits->result_count_max;
+  int64_t next_ns = core->now_ns + (int64_t)(surplus ? SWEEP_MS : TICK_MS_MAX) * 1000000;
+  const struct pf_heap_node *deadline = pf_heap_first(&core->deadlines);
+  const struct pf_heap_node *announce = pf_heap_first(&core->announces);
+  if (deadline && deadline->key < next_ns) next_ns = deadline->key;
+  if (announce && announce->key < next_ns) next_ns = announce->key;
+  PF_LIST_EACH(link, &core->waiters) {
+    const struct waiter *waiter = pf_container_of(link, struct waiter, of_core);
+    if (waiter->until_ns < next_ns) next_ns = waiter->until_ns;
+  }
+  int64_t ms = (next_ns - core->now_ns + 999999) / 1000000;
+  return ms < 1 ? 1 : ms;
+}
+
+uint64_t core_low(const struct core *core) {
+  if (core->loading && pf_list_empty(&core->jobs_old)) return core->load_cursor + 1;
+  if (!pf_list_empty(&core->jobs_old))
+    return pf_container_of(core->jobs_old.next, struct job, by_id)->local;
+  if (!pf_list_empty(&core->jobs_live))
+    return pf_container_of(core->jobs_live.next, struct job, by_id)->local;
+  return core->next_local;
+}
+
+size_t core_pending(const struct core *core) {
+  return core->jobs.count - core->job_count[JOB_PARKED];
+}

@@ -1,0 +1,131 @@
+/* proxyfetch-origin: actors, their state and their clients. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/data_dir.h"
+#include "base/options.h"
+#include "loop/listen.h"
+#include "origin/edge.h"
+
+#define PROGRAM "proxyfetch-origin"
+
+struct config {
+  struct pf_listen_addr listen, internal_listen;
+  char *data, *orchestrator, *advertise;
+  int sync, log_level;
+  struct pf_option_list allow_origin, allow_host;
+  int64_t connections_max, outbox_bytes_max, disk_reserve;
+  struct core_limits limits;
+};
+
+static const char *const sync_names[] = {"full", "normal", NULL};
+static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
+
+#define DAY_MS 86400000
+#define FIELD(name) offsetof(struct config, name)
+static const struct pf_option options[] = {
+    {"listen", 'l', PF_OPT_ADDR, FIELD(listen), "ADDR:PORT", "localhost:8787", 0, 0, NULL,
+        "Where clients connect; port 0 takes a free one, localhost means 127.0.0.1 and ::1."},
+    {"internal-listen", 0, PF_OPT_ADDR, FIELD(internal_listen), "ADDR:PORT", "localhost:8786", 0, 0,
+        NULL, "Where executors and the orchestrator deliver results."},
+    {"orchestrator", 0, PF_OPT_STRING, FIELD(orchestrator), "URL", "http://127.0.0.1:8788", 0, 0,
+        NULL, "The orchestrator that queues the fetches."},
+    {"advertise", 0, PF_OPT_STRING, FIELD(advertise), "URL", NULL, 0, 0, NULL,
+        "How others reach the internal listener (default: its bound address)."},
+    {"data", 'd', PF_OPT_STRING, FIELD(data), "DIR", NULL, 0, 0, NULL,
+        "Where the database is (default: proxyfetch/origin in $XDG_STATE_HOME or ~/.local/state)."},
+    {"sync", 0, PF_OPT_CHOICE, FIELD(sync), NULL, "full", 0, 0, sync_names,
+        "full survives power loss; normal survives crashes of the process."},
+    {"allow-origin", 0, PF_OPT_LIST, FIELD(allow_origin), "ORIGIN", NULL, 0, 0, NULL,
+        "Web pages of this origin may connect, besides our own; may be repeated, * is any."},
+    {"allow-host", 0, PF_OPT_LIST, FIELD(allow_host), "HOST", NULL, 0, 0, NULL,
+        "A further Host under which clients reach us; may be repeated."},
+    {"connections-max", 0, PF_OPT_INT, FIELD(connections_max), NULL, "20000", 1, 1000000, NULL,
+        "Client connections at one time."},
+    {"outbox-bytes-max", 0, PF_OPT_INT, FIELD(outbox_bytes_max), "bytes", "4m", 65536, 1 << 30,
+        NULL, "What may wait for a client that reads slowly before it is closed (1013)."},
+    {"pending-max", 0, PF_OPT_INT, FIELD(limits.pending_max), NULL, "250000", 1, 100000000, NULL,
+        "Fetches that are not done; more are refused with busy."},
+    {"result-keep-ms", 0, PF_OPT_INT, FIELD(limits.result_keep_ms), "ms", "3600000", 0,
+        (int64_t)365 * DAY_MS, NULL, "How long GET /v1/jobs/{id} finds a finished job."},
+    {"result-count-max", 0, PF_OPT_INT, FIELD(limits.result_count_max), NULL, "100000", 0,
+        1000000000, NULL, "Finished jobs that are kept at most; the oldest go first."},
+    {"session-keep-ms", 0, PF_OPT_INT, FIELD(limits.session_keep_ms), "ms", "604800000", 1000,
+        (int64_t)365 * DAY_MS, NULL, "How long a session waits for its client to return."},
+    {"session-events-max", 0, PF_OPT_INT, FIELD(limits.session_events_max), NULL, "10000", 1,
+        10000000, NULL, "Events kept for a session; the oldest go first, and the client is told."},
+    {"session-bytes-max", 0, PF_OPT_INT, FIELD(limits.session_bytes_max), "bytes", "16m", 4096,
+        (int64_t)1 << 40, NULL, "Bytes of events kept for a session."},
+    {"actor-idle-ms", 0, PF_OPT_INT, FIELD(limits.actor_idle_ms), "ms", "60000", 100, DAY_MS, NULL,
+        "An actor without clients leaves memory after this."},
+    {"submit-keep-ms", 0, PF_OPT_INT, FIELD(limits.submit_keep_ms), "ms", "604800000", 1000,
+        (int64_t)365 * DAY_MS, NULL, "How long a submitKey is remembered."},
+    {"reannounce-ms", 0, PF_OPT_INT, FIELD(limits.reannounce_ms), "ms", "60000", 100, DAY_MS, NULL,
+        "How often a job that the queue has accepted is announced again."},
+    {"disk-reserve", 0, PF_OPT_INT, FIELD(disk_reserve), "bytes", "64m", 0, (int64_t)1 << 50, NULL,
+        "With less than this free on the disk, new fetches are refused."},
+    {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, log_levels,
+        "Least important lines to write."},
+};
+
+static const struct pf_option_table option_table = {
+    .program = PROGRAM,
+    .summary = "actors that hand their fetches to a queue, and their WebSocket clients",
+    .env_prefix = "PROXYFETCH_ORIGIN_",
+    .options = options,
+    .count = PF_COUNT(options),
+};
+
+static void on_drain(void *arg) {
+  struct origin *origin = arg;
+  pf_log(origin->log, PF_LOG_INFO, "stopping", "pending=%zu", core_pending(&origin->core));
+  origin_close(origin);
+}
+
+static int serve(const struct config *config, const struct pf_log *log, struct pf_error *reterr) {
+  char data[PF_DATA_DIR_MAX];
+  int err = pf_data_dir(data, config->data, "origin", reterr);
+  if (err) return PF_EXIT_START;
+  struct web_limits web = web_limits_default;
+  web.connections_max = (unsigned)config->connections_max;
+  web.outbox_max = (size_t)config->outbox_bytes_max;
+  web.frame_max = WIRE_FRAME_MAX;
+  web.body_max = 2 * WIRE_REQUEST_BODY_MAX; /* the request's body as base64, and the rest */
+  struct origin_config origin_config = {.listen = config->listen,
+      .internal_listen = config->internal_listen,
+      .data = data,
+      .orchestrator = config->orchestrator,
+      .advertise = config->advertise,
+      .sync = config->sync == 0 ? STORE_SYNC_FULL : STORE_SYNC_NORMAL,
+      .reserve_bytes = config->disk_reserve,
+      .allowed_origins = (const char *const *)config->allow_origin.items,
+      .allowed_hosts = (const char *const *)config->allow_host.items,
+      .limits = config->limits,
+      .web = web};
+  pf_open_files_raise((unsigned long)config->connections_max + 256);
+  uv_loop_t loop;
+  PF_ASSERT(uv_loop_init(&loop) == 0);
+  struct origin *origin = pf_alloc(sizeof(*origin));
+  struct pf_signals signals;
+  err = origin_open(origin, &loop, &origin_config, log, reterr);
+  pf_signals_open(&signals, &loop, on_drain, origin);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  pf_signals_close(&signals);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  int code = err ? PF_EXIT_START : origin->exit_code;
+  origin_done(origin);
+  free(origin);
+  PF_ASSERT(uv_loop_close(&loop) == 0);
+  return code;
+}
+
+int main(int argc, char **argv) {
+  struct config config = {0};
+  pf_options_parse_or_exit(&option_table, &config, argc, argv);
+  struct pf_log log = {.role = "origin", .level = (enum pf_log_level)config.log_level, .fd = 2};
+  struct pf_error why = {0};
+  int code = serve(&config, &log, &why);
+  if (why.code) fprintf(stderr, "%s: %s\n", PROGRAM, why.text);
+  pf_options_free(&option_table, &config);
+  return code;
+}

@@ -1,0 +1,211 @@
+/* HTTP requests about jobs: what a job's state is, and those that wait for its end. */
+#include <stdlib.h>
+
+#include "origin/parts.h"
+#include "wire/json.h"
+
+enum { WAIT_MS_MAX = 60000, WAITERS_MAX = 10000 };
+
+void queries_error(
+    struct core *core, uint64_t request, int status, const char *code, const char *text) {
+  struct pf_buf body;
+  pf_buf_init(&body, 4096);
+  struct json_writer w = json_writer(&body);
+  json_begin_object(&w, NULL);
+  json_begin_object(&w, "error");
+  json_put_text(&w, "code", code);
+  json_put_text(&w, "message", text);
+  json_end_object(&w);
+  json_end_object(&w);
+  core->edge.respond(core->edge_arg, request, status, NULL, pf_buf_view(&body));
+  pf_buf_done(&body);
+}
+
+/* {"reqId":…,"state":…,"attempts":…}, with "result" once there is one. */
+static void encode_state(struct pf_buf *body, struct pf_job_id id, const char *state,
+    struct pf_slice result, struct pf_slice late) {
+  char text[PF_ID_TEXT];
+  pf_job_id_print(text, id);
+  struct json_writer w = json_writer(body);
+  json_begin_object(&w, NULL);
+  json_put_text(&w, "reqId", text);
+  json_put_text(&w, "state", state);
+  if (result.len) json_put_raw(&w, "result", result);
+  if (late.len) json_put_raw(&w, "lateResult", late);
+  json_end_object(&w);
+}
+
+static void respond_state(struct core *core, uint64_t request, int status, struct pf_job_id id,
+    const char *state, struct pf_slice result, struct pf_slice late) {
+  struct pf_buf body;
+  pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
+  encode_state(&body, id, state, result, late);
+  core->edge.respond(core->edge_arg, request, status, NULL, pf_buf_view(&body));
+  pf_buf_done(&body);
+}
+
+static const char *state_name(const struct job *job) {
+  switch (job->state) {
+  case JOB_COMMITTING:
+  case JOB_PENDING:
+    return job->accepted ? "enqueued" : "pending";
+  case JOB_PARKED:
+    return "parked";
+  default:
+    return "received";
+  }
+}
+
+/* ---- waiting ---- */
+
+static void waiter_free(struct waiter *waiter) {
+  pf_list_del(&waiter->of_job);
+  pf_list_del(&waiter->of_core);
+  free(waiter);
+}
+
+static void waiter_time_out(struct core *core, struct waiter *waiter) {
+  struct job *job = jobs_find(core, waiter->local);
+  struct pf_job_id id = {core->origin_id, waiter->local};
+  respond_state(core, waiter->request, waiter->submitted ? 202 : 200, id,
+      job ? state_name(job) : "received", (struct pf_slice){0}, (struct pf_slice){0});
+  waiter_free(waiter);
+}
+
+/* 202 without waiting: the job is durable with the commit that is open now. */
+static void respond_accepted(struct core *core, const struct job *job, uint64_t request) {
+  struct pf_buf body;
+  pf_buf_init(&body, 4096);
+  encode_state(
+      &body, jobs_id(core, job), state_name(job), (struct pf_slice){0}, (struct pf_slice){0});
+  struct output *output = commit_output(core->open, OUT_RESPOND, request);
+  output->code = 202;
+  output->bytes = commit_copy_buf(core->open, &body);
+  pf_buf_done(&body);
+}
+
+void queries_wait(
+    struct core *core, struct job *job, uint64_t request, int64_t wait_ms, bool submitted) {
+  if (wait_ms > WAIT_MS_MAX) wait_ms = WAIT_MS_MAX;
+  if (wait_ms <= 0 || core->waiter_count >= WAITERS_MAX || job->state == JOB_PARKED) {
+    if (submitted)
+      respond_accepted(core, job, request);
+    else
+      respond_state(core, request, 200, jobs_id(core, job), state_name(job), (struct pf_slice){0},
+          (struct pf_slice){0});
+    return;
+  }
+  struct waiter *waiter = pf_alloc(sizeof(*waiter));
+  waiter->request = request;
+  waiter->local = job->local;
+  waiter->submitted = submitted;
+  waiter->until_ns = core->now_ns + wait_ms * 1000000;
+  pf_list_push(&job->waiters, &waiter->of_job);
+  pf_list_push(&core->waiters, &waiter->of_core);
+  core->waiter_count++;
+}
+
+void queries_answer_waiters(struct core *core, struct job *job, struct pf_slice message) {
+  if (pf_list_empty(&job->waiters)) return;
+  struct pf_buf body;
+  pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
+  encode_state(&body, jobs_id(core, job), "done", message, (struct pf_slice){0});
+  PF_LIST_EACH(link, &job->waiters) {
+    struct waiter *waiter = pf_container_of(link, struct waiter, of_job);
+    struct output *output = commit_output(core->open, OUT_RESPOND, waiter->request);
+    output->code = 200;
+    output->bytes = commit_copy_buf(core->open, &body);
+    waiter_free(waiter);
+    core->waiter_count--;
+  }
+  pf_buf_done(&body);
+}
+
+void queries_tick(struct core *core) {
+  PF_LIST_EACH(link, &core->waiters) {
+    struct waiter *waiter = pf_container_of(link, struct waiter, of_core);
+    if (waiter->until_ns > core->now_ns) continue;
+    core->waiter_count--;
+    waiter_time_out(core, waiter);
+  }
+}
+
+void queries_done(struct core *core) {
+  PF_LIST_EACH(link, &core->waiters)
+  waiter_free(pf_container_of(link, struct waiter, of_core));
+  core->waiter_count = 0;
+}
+
+/* ---- the calls ---- */
+
+void core_on_api_fetch(struct core *core, uint64_t request, struct pf_slice class_name,
+    struct pf_slice actor_name, struct pf_slice body, int64_t wait_ms) {
+  struct actor *actor = NULL;
+  if (actor_name.len > 0 && actor_name.len <= WIRE_ACTOR_MAX && class_name.len <= WIRE_NAME_MAX)
+    actor = actors_get(core, class_name, actor_name);
+  if (!actor) {
+    queries_error(
+        core, request, 404, "class_unknown", "no actor class of that name is served here");
+    return;
+  }
+  struct event event = {.kind = EVENT_API_FETCH,
+      .id = request,
+      .wait_ms = wait_ms,
+      .received_ns = core->now_ns,
+      .text = body};
+  actors_deliver(actor, &event);
+}
+
+static void on_stored(struct core *core, struct lookup *lookup) {
+  const struct lookup_row *row = lookup->rows;
+  struct pf_job_id id = {core->origin_id, lookup->id};
+  if (row)
+    respond_state(core, lookup->token, 200, id, "done", row->a, row->d);
+  else
+    queries_error(
+        core, lookup->token, 404, "job_unknown", "no such job, or its result is no longer kept");
+  lookup_free(lookup);
+}
+
+void core_on_api_job(struct core *core, uint64_t request, struct pf_job_id id, int64_t wait_ms) {
+  struct job *job = id.origin == core->origin_id ? jobs_find(core, id.local) : NULL;
+  if (job && job->state != JOB_FINISHING) {
+    queries_wait(core, job, request, wait_ms, false);
+    return;
+  }
+  if (id.origin != core->origin_id) {
+    queries_error(core, request, 404, "job_unknown", "no such job at this origin");
+    return;
+  }
+  /* While it is finishing, the look-up runs behind the commit that writes its result. */
+  struct lookup *lookup = lookup_new(LOOKUP_RESULT, id.local, on_stored);
+  lookup->token = request;
+  core->edge.lookup(core->edge_arg, lookup);
+}
+
+static void on_stored_body(struct core *core, struct lookup *lookup) {
+  const struct lookup_row *row = lookup->rows;
+  if (row && row->b.len)
+    core->edge.respond(core->edge_arg, lookup->token, 200, "application/octet-stream", row->b);
+  else
+    queries_error(core, lookup->token, 404, "body_unknown",
+        "no body is kept for this job; ask for it with include: [\"body\"]");
+  lookup_free(lookup);
+}
+
+void core_on_api_body(struct core *core, uint64_t request, struct pf_job_id id) {
+  struct lookup *lookup =
+      lookup_new(LOOKUP_RESULT, id.origin == core->origin_id ? id.local : 0, on_stored_body);
+  lookup->token = request;
+  core->edge.lookup(core->edge_arg, lookup);
+}
+
+void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id) {
+  struct job *job = id.origin == core->origin_id ? jobs_find(core, id.local) : NULL;
+  if (!job || job->state != JOB_PENDING) {
+    queries_error(core, request, 404, "not_pending", "no pending job of that id");
+    return;
+  }
+  queries_wait(core, job, request, WAIT_MS_MAX, false); /* answered when the end is durable */
+  jobs_end(core, job, OUTCOME_CANCELED, pf_slice_str(outcome_text(OUTCOME_CANCELED)));
+}

@@ -1,0 +1,481 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/origin_world.h"
+#include "wire/batch.h"
+
+#define FETCH(id)                                                                                  \
+  "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/x\",\"clientId\":\"" id "\"}"
+
+static int setup(void **state) {
+  struct world *world = pf_alloc(sizeof(*world));
+  world_init(world, NULL);
+  assert_int_equal(core_on_ws_open(&world->core, 7, pf_slice_str("/")), 0);
+  world_settle(world);
+  core_on_queue_epoch(&world->core, 0xe1);
+  *state = world;
+  return 0;
+}
+
+static int teardown(void **state) {
+  world_done(*state);
+  free(*state);
+  return 0;
+}
+
+/* ---- one fetch ---- */
+
+static void test_fetch_goes_the_whole_way(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 1);
+  assert_int_equal(world->frames.count, 0); /* not enqueued before the queue has it */
+  struct hop_job job = world_announced(world, 0);
+  world_accept_all(world, HOP_JOB_QUEUED);
+  world_settle(world);
+  assert_non_null(world_find_frame(world, "\"type\":\"enqueued\""));
+  uint64_t request = world_deliver(world, &job, 200, NULL);
+  assert_int_equal(world_answer(world, request), -1); /* not before it is durable */
+  assert_int_equal(world->frames.count, 1);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_ACCEPTED);
+  const char *result = world_find_frame(world, "\"type\":\"result\"");
+  assert_non_null(result);
+  assert_non_null(strstr(result, "\"clientId\":\"c1\""));
+  assert_non_null(strstr(result, "\"success\":true"));
+  assert_int_equal(world_count_rows(world, "jobs"), 0);
+  assert_int_equal(world_count_rows(world, "results"), 1);
+  assert_int_equal(core_pending(&world->core), 0);
+}
+
+static void test_nothing_leaves_before_the_commit(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  core_flush(&world->core);
+  assert_int_equal(world->announcements.count, 0);
+  world_restart(world); /* the commit was never applied: nobody was told of the job */
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 0);
+  assert_int_equal(world_count_rows(world, "jobs"), 0);
+}
+
+static void test_job_is_announced_again_after_a_restart(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job before = world_announced(world, 0);
+  world_restart(world);
+  core_on_queue_epoch(&world->core, 0xe1);
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 1);
+  struct hop_job after = world_announced(world, 0);
+  assert_true(pf_job_id_eq(before.job, after.job));
+  assert_memory_equal(&before.capability, &after.capability, sizeof(before.capability));
+  assert_true(world->announcements.items[0].body_len > 0); /* with its request, read from the row */
+}
+
+static void test_result_before_the_enqueue_answer(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world->frames.count, 2);
+  assert_non_null(strstr(world->frames.items[0].text, "\"type\":\"enqueued\""));
+  assert_non_null(strstr(world->frames.items[1].text, "\"type\":\"result\""));
+  world_accept_all(world, HOP_JOB_QUEUED); /* late, and without effect */
+  world_settle(world);
+  assert_int_equal(world->frames.count, 2);
+}
+
+static void test_second_result_is_a_duplicate(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  world_deliver(world, &job, 200, NULL);
+  uint64_t second = world_deliver(world, &job, 200, NULL); /* before the first is durable */
+  assert_int_equal(world_answer(world, second), -1);
+  world_settle(world);
+  assert_int_equal(world_answer(world, second), HOP_RESULT_DUPLICATE);
+  uint64_t third = world_deliver(world, &job, 500, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, third), HOP_RESULT_DUPLICATE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
+  world_restart(world);
+  world_settle(world);
+  uint64_t fourth = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, fourth), HOP_RESULT_DUPLICATE);
+}
+
+static void test_wrong_capability_and_unknown_job_look_alike(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job forged = world_announced(world, 0);
+  forged.capability.bytes[31] ^= 1;
+  uint64_t request = world_deliver(world, &forged, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_UNKNOWN);
+  forged.job.local += 100;
+  request = world_deliver(world, &forged, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_UNKNOWN);
+  assert_int_equal(world_count_rows(world, "jobs"), 1);
+}
+
+/* ---- ends that come from the origin ---- */
+
+static void test_cancel_then_late_result(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  world_accept_all(world, HOP_JOB_QUEUED);
+  char text[128], id[PF_ID_TEXT];
+  pf_job_id_print(id, job.job);
+  snprintf(text, sizeof(text), "{\"type\":\"cancel\",\"reqId\":\"%s\"}", id);
+  world_say(world, 7, text);
+  world_settle(world);
+  const char *result = world_find_frame(world, "\"type\":\"result\"");
+  assert_non_null(result);
+  assert_non_null(strstr(result, "\"code\":\"canceled\""));
+  assert_non_null(strstr(result, "\"certainty\":\"sent_unknown\""));
+  assert_int_equal(world->announcements.count, 1); /* the queue is told */
+  assert_true(world_announced(world, 0).end);
+  uint64_t request = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
+}
+
+static void test_deadline_ends_a_job_once(void **state) {
+  struct world *world = *state;
+  world_say(world, 7,
+      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"
+      "\",\"clientId\":\"d\",\"deadlineMs\":1000}");
+  world_settle(world);
+  world_advance(world, 999);
+  assert_int_equal(world_count_frames(world, "\"code\":\"deadline\""), 0);
+  world_advance(world, 2);
+  assert_int_equal(world_count_frames(world, "\"code\":\"deadline\""), 1);
+  world_advance(world, 5000);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
+  assert_int_equal(core_pending(&world->core), 0);
+}
+
+static void test_job_lost_by_the_queue(void **state) {
+  struct world *world = *state;
+  world_say(world, 7,
+      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"
+      "\",\"clientId\":\"p\",\"method\":\"POST\"}");
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 1);
+  world_accept_all(world, HOP_JOB_QUEUED);
+  core_on_queue_epoch(&world->core, 0xe2); /* another queue: announce again, naming the first one */
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 1);
+  assert_int_equal(world_announced(world, 0).first_epoch, 0xe1);
+  world_accept_all(world, HOP_JOB_LOST);
+  world_settle(world);
+  const char *result = world_find_frame(world, "\"code\":\"queue_lost\"");
+  assert_non_null(result);
+  assert_non_null(strstr(result, "\"certainty\":\"sent_unknown\""));
+  assert_non_null(strstr(result, "\"owner\":\"orchestrator\""));
+}
+
+/* ---- batches ---- */
+
+static void test_batch_counts_across_a_restart(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7,
+      "{\"type\":\"start-batch-fetch\",\"batchId\":\"b\",\"count\":10,\"url\":\"http://127.0.0.1:1/"
+      "\"}");
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"type\":\"batch-started\""), 1);
+  assert_int_equal(world->announcements.count, 10);
+  struct hop_job jobs[10];
+  for (size_t i = 0; i < 10; i++)
+    jobs[i] = world_announced(world, i);
+  for (size_t i = 0; i < 6; i++)
+    world_deliver(world, &jobs[i], i == 0 ? 0 : 200, NULL);
+  world_settle(world);
+  world_restart(world);
+  world_settle(world);
+  for (size_t i = 4; i < 10; i++) /* two of them for the second time */
+    world_deliver(world, &jobs[i], 200, NULL);
+  world_settle(world);
+  assert_int_equal(core_pending(&world->core), 0);
+  assert_int_equal(world_count_rows(world, "events"), 1); /* batch-complete waits for its session */
+}
+
+/* ---- sessions ---- */
+
+static void session_of(const struct world *world, char *session) {
+  const char *frame = world_find_frame(world, "\"type\":\"session\"");
+  assert_non_null(frame);
+  const char *at = strstr(frame, "\"session\":\"");
+  memcpy(session, at + 11, 32);
+  session[32] = '\0';
+}
+
+static void test_session_replays_what_was_missed(void **state) {
+  struct world *world = *state;
+  char session[33], text[160];
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("a"));
+  world_say(world, 7, FETCH("b"));
+  world_settle(world);
+  session_of(world, session);
+  struct hop_job a = world_announced(world, 0), b = world_announced(world, 1);
+  world_deliver(world, &a, 200, NULL);
+  world_settle(world);
+  assert_non_null(world_find_frame(world, "\"offset\":1"));
+  core_on_ws_close(&world->core, 7);
+  world_deliver(world, &b, 200, NULL);
+  world_settle(world);
+  assert_null(world_find_frame(world, "\"offset\":2"));
+  world_restart(world);
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
+  world_say(world, 8, text);
+  world_settle(world);
+  assert_int_equal(world->frames.count, 3); /* session, then both results in order */
+  assert_non_null(strstr(world->frames.items[1].text, "\"offset\":1"));
+  assert_non_null(strstr(world->frames.items[2].text, "\"offset\":2"));
+  world_say(world, 8, "{\"type\":\"ack\",\"offset\":2}");
+  world_settle(world);
+  assert_int_equal(world_count_rows(world, "events"), 0);
+}
+
+static void test_session_takeover_closes_the_first_socket(void **state) {
+  struct world *world = *state;
+  char session[33], text[160];
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_settle(world);
+  session_of(world, session);
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
+  world_say(world, 8, text);
+  world_settle(world);
+  assert_int_equal(world->closes.count, 1);
+  assert_int_equal(world->closes.items[0].id, 7);
+  assert_int_equal(world->closes.items[0].code, 4001);
+}
+
+static void test_session_of_another_actor_is_unknown(void **state) {
+  struct world *world = *state;
+  char session[33], text[160];
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_settle(world);
+  session_of(world, session);
+  assert_int_equal(core_on_ws_open(&world->core, 9, pf_slice_str("/actors/proxy/other")), 0);
+  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
+  world_say(world, 9, text);
+  world_settle(world);
+  assert_non_null(world_find_frame(world, "\"code\":\"session_unknown\""));
+}
+
+static void test_retention_announces_a_gap(void **state) {
+  struct world *world = *state;
+  char session[33], text[160];
+  world->limits.session_events_max = 2;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  for (int i = 0; i < 4; i++)
+    world_say(world, 7, FETCH("x"));
+  world_settle(world);
+  session_of(world, session);
+  struct hop_job jobs[4];
+  for (size_t i = 0; i < 4; i++)
+    jobs[i] = world_announced(world, i);
+  core_on_ws_close(&world->core, 7);
+  for (size_t i = 0; i < 4; i++)
+    world_deliver(world, &jobs[i], 200, NULL);
+  world_settle(world);
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
+  world_say(world, 8, text);
+  world_settle(world);
+  assert_non_null(world_find_frame(world, "{\"type\":\"gap\",\"from\":1,\"to\":2}"));
+  assert_null(world_find_frame(world, "\"offset\":2,"));
+  assert_non_null(world_find_frame(world, "\"offset\":4"));
+}
+
+/* ---- submitKey ---- */
+
+#define KEYED(id, url)                                                                             \
+  "{\"type\":\"start-fetch\",\"url\":\"" url "\",\"clientId\":\"" id "\",\"submitKey\":\"k\"}"
+
+static void test_submit_key_gives_the_same_job(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, KEYED("a", "http://127.0.0.1:1/"));
+  world_say(world, 7, KEYED("b", "http://127.0.0.1:1/")); /* while the first is being looked up */
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 1);
+  world_say(world, 7, KEYED("c", "http://127.0.0.1:2/"));
+  world_settle(world);
+  assert_non_null(world_find_frame(world, "\"code\":\"submit_key_conflict\""));
+  struct hop_job job = world_announced(world, 0);
+  world_accept_all(world, HOP_JOB_QUEUED);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  size_t results = world_count_frames(world, "\"type\":\"result\"");
+  world_say(world, 7, KEYED("a", "http://127.0.0.1:1/")); /* done: its stored result */
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), results + 1);
+  assert_int_equal(world->announcements.count, 0);
+}
+
+/* ---- limits ---- */
+
+static void test_pending_max(void **state) {
+  struct world *world = *state;
+  world->limits.pending_max = 2;
+  world_say(world, 7, FETCH("1"));
+  world_say(world, 7, FETCH("2"));
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 0);
+  world_say(world, 7, FETCH("3"));
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 1);
+  assert_int_equal(world_count_rows(world, "jobs"), 2);
+}
+
+static void test_full_disk_refuses_new_work_only(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  world->space_low = true;
+  world_say(world, 7, FETCH("2"));
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"disk_full\""), 1);
+  uint64_t request = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_ACCEPTED);
+}
+
+/* ---- the checkout chain ---- */
+
+static struct hop_job newest_announced(struct world *world) {
+  struct hop_job job = world_announced(world, world->announcements.count - 1);
+  world_accept_all(world, HOP_JOB_QUEUED);
+  return job;
+}
+
+static void test_checkout_chain_survives_restarts(void **state) {
+  struct world *world = *state;
+  assert_int_equal(core_on_ws_open(&world->core, 9, pf_slice_str("/actors/checkout/shop")), 0);
+  world_say(world, 9, "{\"type\":\"resume\"}");
+  world_say(world, 9,
+      "{\"type\":\"checkout\",\"clientId\":\"c\",\"base\":\"http://127.0.0.1:1\",\"items\":2}");
+  world_settle(world);
+  struct hop_job token = newest_announced(world);
+  world_deliver(world, &token, 200, "{\"uuid\":\"tok\"}");
+  world_step(world); /* the result is safe, its continuation has not run */
+  world_restart(world);
+  core_on_queue_epoch(&world->core, 0xe1);
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 1); /* the user, asked for once */
+  struct hop_job user = newest_announced(world);
+  world_deliver(world, &user, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 2);
+  struct hop_job items[2] = {world_announced(world, 0), world_announced(world, 1)};
+  world_accept_all(world, HOP_JOB_QUEUED);
+  world_deliver(world, &items[0], 200, "{\"uuid\":\"i0\"}");
+  world_settle(world);
+  world_restart(world);
+  world_settle(world);
+  world_deliver(world, &items[1], 200, "{\"uuid\":\"i1\"}");
+  world_settle(world);
+  assert_int_equal(world_count_rows(world, "events"), 1);
+  assert_int_equal(world_count_rows(world, "state"), 0);
+  assert_int_equal(core_pending(&world->core), 0);
+}
+
+/* ---- continuations that fail ---- */
+
+static int fail_always(
+    struct actor *actor, const struct actor_result *result, struct pf_slice context) {
+  (void)context;
+  if (actor_put(actor, pf_slice_str("trace"), pf_slice_str("left behind"))) return -1;
+  actor_reply(actor, result);
+  return -1;
+}
+
+static int start_failing(struct actor *actor, const struct actor_client *client,
+    const struct client_message *message, struct pf_slice text) {
+  (void)text;
+  struct actor_fetch spec = {.fetch = &message->fetch, .continuation = "fail", .client = *client};
+  struct pf_job_id job;
+  return actor_fetch(actor, &spec, &job, NULL);
+}
+
+static const struct actor_continuation failing_continuations[] = {
+    {.name = "fail", .run = fail_always}};
+static const struct actor_class failing = {.name = "proxy",
+    .on_message = start_failing,
+    .continuations = failing_continuations,
+    .continuation_count = 1};
+static const struct actor_class *const failing_classes[] = {&failing, NULL};
+
+static void test_poison_continuation_is_parked(void **state) {
+  (void)state;
+  struct world *world = pf_alloc(sizeof(*world));
+  world_init(world, failing_classes);
+  world->log.level = (enum pf_log_level) - 1; /* the parking is expected */
+  assert_int_equal(core_on_ws_open(&world->core, 7, pf_slice_str("/")), 0);
+  world_say(world, 7, FETCH("c1"));
+  core_on_queue_epoch(&world->core, 0xe1);
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  uint64_t request = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_ACCEPTED);
+  assert_int_equal(world->core.stats.turns_undone, JOB_RUNS_MAX);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
+  assert_non_null(world_find_frame(world, "\"code\":\"continuation_failed\""));
+  assert_int_equal(world_count_rows(world, "jobs"), 1);
+  assert_int_equal(world_count_rows(world, "state"), 0); /* nothing of the failed runs remains */
+  assert_int_equal(world->core.job_count[JOB_PARKED], 1);
+  world_done(world);
+  free(world);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+  const struct CMUnitTest tests[] = {
+      TEST(test_fetch_goes_the_whole_way),
+      TEST(test_nothing_leaves_before_the_commit),
+      TEST(test_job_is_announced_again_after_a_restart),
+      TEST(test_result_before_the_enqueue_answer),
+      TEST(test_second_result_is_a_duplicate),
+      TEST(test_wrong_capability_and_unknown_job_look_alike),
+      TEST(test_cancel_then_late_result),
+      TEST(test_deadline_ends_a_job_once),
+      TEST(test_job_lost_by_the_queue),
+      TEST(test_batch_counts_across_a_restart),
+      TEST(test_session_replays_what_was_missed),
+      TEST(test_session_takeover_closes_the_first_socket),
+      TEST(test_session_of_another_actor_is_unknown),
+      TEST(test_retention_announces_a_gap),
+      TEST(test_submit_key_gives_the_same_job),
+      TEST(test_pending_max),
+      TEST(test_full_disk_refuses_new_work_only),
+      TEST(test_checkout_chain_survives_restarts),
+      cmocka_unit_test(test_poison_continuation_is_parked),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
