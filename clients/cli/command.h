@@ -17,7 +17,9 @@ struct command {
   int (*run)(int argc, char **argv);
 };
 
-extern const struct pf_option_table up_options;
+extern const struct pf_option_table up_options, measure_options, fetch_options;
 int up_run(int argc, char **argv);
+int measure_run(int argc, char **argv);
+int fetch_run(int argc, char **argv);
 
 #endif

@@ -7,6 +7,8 @@
 
 static const struct command commands[] = {
     {"up", &up_options, up_run},
+    {"fetch", &fetch_options, fetch_run},
+    {"measure", &measure_options, measure_run},
 };
 
 static int print_usage(void) {

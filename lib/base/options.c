@@ -287,7 +287,8 @@ static void getopt_tables_make(const struct pf_option_table *table, struct getop
   ret->shorts = pf_alloc(table->count * 2 + 8);
   /* '+': stop at the first operand, so that `up fetch --json` leaves --json to the command;
    * ':': report a missing argument apart from an unknown option. */
-  strcpy(ret->shorts, table->operands ? ":" : "+:");
+  ret->shorts[0] = table->operands ? ':' : '+';
+  ret->shorts[1] = table->operands ? '\0' : ':';
   for (size_t i = 0; i < table->count; i++) {
     const struct pf_option *opt = &table->options[i];
     bool has_value = opt->type != PF_OPT_FLAG;
@@ -298,8 +299,9 @@ static void getopt_tables_make(const struct pf_option_table *table, struct getop
       if (has_value) ret->shorts[len + 1] = ':';
     }
     if (!has_value) {
-      char *negated = pf_alloc(strlen(opt->name) + 4);
-      sprintf(negated, "no-%s", opt->name);
+      size_t size = strlen(opt->name) + sizeof("no-");
+      char *negated = pf_alloc(size);
+      snprintf(negated, size, "no-%s", opt->name);
       ret->longs[at++] = (struct option){negated, 0, NULL, VAL_NEGATED + (int)i};
     }
   }

@@ -1,0 +1,28 @@
+/* The orchestrator's options.
+ *
+ * Threads    Call at start.
+ * Ownership  config_free releases the strings.
+ * Ordering   none
+ * Limits     those of the table in config.c */
+#ifndef PF_ORCHESTRATOR_CONFIG_H
+#define PF_ORCHESTRATOR_CONFIG_H
+
+#include "base/options.h"
+
+struct config {
+  struct pf_listen_addr listen;
+  char *data;
+  int sync; /* enum store_sync */
+  int log_level;
+  int64_t lease_ms, grace_ms;
+  int64_t retry_base_ms, retry_cap_ms, retry_after_cap_ms;
+  int64_t queue_max, queue_memory, disk_reserve;
+};
+
+/* Ends the program as a command line tool would if the options are wrong. */
+void config_parse_or_exit(struct config *config, int argc, char **argv);
+void config_free(struct config *config);
+/* Makes the data directory (mode 0700) and what is missing above it. */
+PF_MUST_CHECK int config_make_data(struct config *config, struct pf_error *reterr);
+
+#endif

@@ -1,0 +1,180 @@
+/* proxyfetch-orchestrator: opens the parts in order, runs the loop, closes them in order.
+ *
+ * start   store -> identity -> rows that are leased -> listen -> the other rows, step by step
+ * stop    no more calls in or out -> what was decided is committed -> server -> loop */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/rand.h"
+#include "http/client.h"
+#include "loop/listen.h"
+#include "orchestrator/app.h"
+#include "web/web.h"
+
+#define OPEN_FILES 65536
+#define SCRATCH_MAX ((size_t)64 << 10)
+
+int64_t app_now_us(void) {
+  return pf_clock_mono_ns() / 1000;
+}
+
+/* ---- stop ---- */
+
+static void web_closed(void *arg) {
+  struct app *app = arg;
+  app->web = NULL;
+  turn_close(app);
+}
+
+static void db_closed(void *arg) {
+  struct app *app = arg;
+  app->db = NULL;
+  web_close(app->web, web_closed, app); /* the answers that waited for the last commit have left */
+}
+
+static void http_closed(void *arg) {
+  struct app *app = arg;
+  app->http = NULL;
+  turn_flush(app);
+  app->stopped = true;
+  queue_db_close(app->db, db_closed, app);
+}
+
+void app_drain(struct app *app) {
+  if (app->draining) return;
+  pf_log(&app->log, PF_LOG_INFO, "stopping", "jobs_are=kept");
+  web_stop_listening(app->web);
+  turn_flush(app); /* what came in before the signal is still acted upon */
+  app->draining = true;
+  dispatch_free(app->dispatch);
+  app->dispatch = NULL;
+  http_close(app->http, http_closed, app);
+}
+
+static void app_on_drain(void *arg) {
+  app_drain(arg);
+}
+
+static void app_fail(struct app *app, int exit_code) {
+  app->exit_code = exit_code;
+  app_drain(app);
+}
+
+/* After a failed write nothing in memory can be trusted to be on disk: no drain. */
+static void app_on_broken(void *arg, const struct pf_error *why) {
+  struct app *app = arg;
+  pf_log(&app->log, PF_LOG_ERROR, "store_broken", "reason=\"%s\"", why->text);
+  _exit(PF_EXIT_STORAGE);
+}
+
+/* ---- start ---- */
+
+static void read_boot_id(char text[64]) {
+  text[0] = '\0';
+  FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+  if (!file) return; /* then no reboot is noticed, as on a machine that never reboots */
+  if (fgets(text, 64, file)) text[strcspn(text, "\n")] = '\0';
+  fclose(file);
+}
+
+static void app_on_loaded(void *arg, int err, size_t rows) {
+  struct app *app = arg;
+  if (app->draining) return;
+  if (err) {
+    pf_log(&app->log, PF_LOG_ERROR, "load_failed", "file=%s/queue.db reason=\"%s\"",
+        app->config.data, pf_err_text(err));
+    app_fail(app, PF_EXIT_START);
+    return;
+  }
+  pf_log(&app->log, PF_LOG_INFO, "loaded", "jobs=%zu ms=%lld", rows,
+      (long long)(pf_clock_mono_ms() - app->opened_ms));
+}
+
+/* All that START and heartbeats can ask for is in memory. */
+static void app_on_held(void *arg, int err) {
+  struct app *app = arg;
+  struct pf_error why = {0};
+  if (err || app->draining) return; /* app_on_loaded says why */
+  if (api_open(app, &why) == PF_OK) return;
+  fprintf(stderr, "proxyfetch-orchestrator: %s\n", why.text);
+  app_fail(app, PF_EXIT_START);
+}
+
+static void app_on_begun(void *arg, const struct queue_db_start *start) {
+  struct app *app = arg;
+  if (!start || app->draining) return; /* app_on_broken has been called, or is about to be */
+  struct config *config = &app->config;
+  struct queue_config queue = {.epoch = start->epoch,
+      .fence_next = start->fence_next,
+      .seed = pf_rand_secret_u64(),
+      .lease_ms = config->lease_ms,
+      .grace_ms = config->grace_ms,
+      .retry = {config->retry_base_ms, config->retry_cap_ms, config->retry_after_cap_ms},
+      .jobs_max = config->queue_max,
+      .request_bytes_max = config->queue_memory};
+  app->queue = queue_new(&queue);
+  pf_log(&app->log, PF_LOG_INFO, "queue_opened", "epoch=%016llx renewed=%d",
+      (unsigned long long)start->epoch, start->epoch_renewed);
+  struct queue_db_load_callbacks callbacks = {app_on_held, app_on_loaded, app};
+  queue_db_load(app->db, app->queue, &callbacks);
+}
+
+static int app_open_db(struct app *app, struct pf_error *reterr) {
+  char boot_id[64];
+  read_boot_id(boot_id);
+  struct queue_db_config config = {.dir = app->config.data,
+      .sync = (enum store_sync)app->config.sync,
+      .reserve_bytes = app->config.disk_reserve,
+      .boot_id = boot_id,
+      .on_broken = app_on_broken,
+      .arg = app};
+  int err = config_make_data(&app->config, reterr);
+  return err ? err : queue_db_open(&app->db, app->loop, &config, reterr);
+}
+
+static int app_open(struct app *app, struct pf_error *reterr) {
+  app->opened_ms = pf_clock_mono_ms();
+  pf_buf_init(&app->scratch, SCRATCH_MAX);
+  int err = app_open_db(app, reterr); /* first: it is what fails in practice */
+  if (err) return err;
+  err = http_new(&app->http, app->loop);
+  if (err) return pf_error_set(reterr, err, "%s", pf_err_text(err));
+  err = web_new(&app->web, app->loop, reterr);
+  if (err) return err;
+  app->dispatch = dispatch_new(app);
+  turn_open(app);
+  pf_signals_open(&app->signals, app->loop, app_on_drain, app);
+  queue_db_begin(app->db, app_on_begun, app);
+  return PF_OK;
+}
+
+static void app_free(struct app *app) {
+  queue_free(app->queue);
+  pf_buf_done(&app->scratch);
+  config_free(&app->config);
+}
+
+int main(int argc, char **argv) {
+  uv_loop_t loop;
+  struct app app = {.loop = &loop};
+  struct pf_error why = {0};
+  config_parse_or_exit(&app.config, argc, argv);
+  app.log = (struct pf_log){
+      .role = "orchestrator", .level = (enum pf_log_level)app.config.log_level, .fd = 2};
+  (void)pf_open_files_raise(OPEN_FILES);
+  if (uv_loop_init(&loop)) return PF_EXIT_START;
+  if (app_open(&app, &why)) {
+    fprintf(stderr, "proxyfetch-orchestrator: %s\n", why.text);
+    app_free(&app);
+    return PF_EXIT_START; /* nothing was decided yet: the kernel takes back the rest */
+  }
+  uv_run(&loop, UV_RUN_DEFAULT);
+  pf_signals_close(&app.signals);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  PF_ASSERT(uv_loop_close(&loop) == 0);
+  app_free(&app);
+  return app.exit_code;
+}

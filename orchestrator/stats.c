@@ -1,0 +1,127 @@
+/* What operators and tests see of the queue, and what must always hold. */
+#include <string.h>
+
+#include "orchestrator/queue_impl.h"
+
+static int64_t oldest_ready_us(const struct queue *queue, int64_t now_us) {
+  int64_t oldest = now_us;
+  PF_LIST_EACH(it, &queue->ring) {
+    const struct host *host = pf_container_of(it, struct host, ring);
+    const struct job *job = pf_container_of(host->ready.next, struct job, link);
+    if (job->accepted_us < oldest) oldest = job->accepted_us;
+  }
+  return now_us - oldest;
+}
+
+void queue_read_stats(const struct queue *queue, int64_t now_us, struct queue_stats *ret_stats) {
+  *ret_stats = queue->counters;
+  ret_stats->jobs = queue->jobs.count;
+  memcpy(ret_stats->by_state, queue->by_state, sizeof(ret_stats->by_state));
+  ret_stats->request_bytes = (uint64_t)queue->request_bytes;
+  ret_stats->slots = (uint64_t)queue->slots;
+  ret_stats->origins = queue->origins.count;
+  ret_stats->hosts = queue->hosts.count;
+  ret_stats->oldest_ready_us = oldest_ready_us(queue, now_us);
+  ret_stats->loading = queue->loading;
+  PF_LIST_EACH(it, &queue->executors) {
+    const struct executor *executor = pf_container_of(it, struct executor, link);
+    int64_t credit = executor_credit(executor);
+    ret_stats->executors += executor->known;
+    if (credit > 0) ret_stats->free_slots += (uint64_t)credit;
+  }
+}
+
+void queue_each_executor(const struct queue *queue, int64_t now_us,
+    void (*each)(const struct queue_executor_info *info, void *arg), void *arg) {
+  PF_LIST_EACH(it, &queue->executors) {
+    const struct executor *executor = pf_container_of(it, struct executor, link);
+    int64_t credit = executor_credit(executor);
+    struct queue_executor_info info = {.executor = executor->id,
+        .incarnation = executor->incarnation,
+        .url = executor->url,
+        .slots = executor->slots,
+        .free = credit > 0 ? credit : 0,
+        .leased = executor->leased_count,
+        .silent_us = now_us - executor->heard_us,
+        .leaving = executor->leaving};
+    each(&info, arg);
+  }
+}
+
+void queue_each_origin(const struct queue *queue,
+    void (*each)(const struct queue_origin_info *info, void *arg), void *arg) {
+  for (size_t i = 0; queue->origins.buckets && i <= queue->origins.mask; i++) {
+    for (struct pf_map_node *n = queue->origins.buckets[i]; n; n = n->next) {
+      const struct origin *origin = pf_container_of(n, struct origin, node);
+      struct queue_origin_info info = {.origin = origin->id,
+          .epoch = origin->epoch,
+          .low = origin->low,
+          .url = origin->url,
+          .jobs = origin->jobs};
+      each(&info, arg);
+    }
+  }
+}
+
+bool queue_find(const struct queue *queue, struct pf_job_id id, enum job_state *ret_state,
+    int *ret_attempt, struct pf_fence *ret_fence) {
+  const struct job *job = job_find(queue, id);
+  if (!job) return false;
+  *ret_state = job->state;
+  *ret_attempt = job->attempt;
+  *ret_fence = job->fence;
+  return true;
+}
+
+/* ---- invariants ---- */
+
+static void job_check(const struct queue *queue, const struct job *job, int64_t *request_bytes) {
+  bool timed = pf_heap_has(&job->timer);
+  bool listed = !pf_list_empty(&job->link);
+  PF_ASSERT((job->executor != NULL) == (job->state == JOB_LEASED));
+  PF_ASSERT(job->attempt <= WIRE_ATTEMPTS_MAX);
+  PF_ASSERT(job->fence.epoch != queue->config.epoch || job->fence.counter < queue->fence_next);
+  PF_ASSERT(job->stored || !pf_list_empty(&job->dirty));
+  switch (job->state) {
+  case JOB_READY:
+    PF_ASSERT(listed && timed);
+    break;
+  case JOB_WAITING:
+    PF_ASSERT(!listed && timed);
+    break;
+  case JOB_LEASED: /* the executor's lease moves it on, or the dispatch's answer or repetition */
+    PF_ASSERT(listed && pf_heap_has(&job->executor->lease));
+    PF_ASSERT(job->taken || job->asked || timed);
+    break;
+  case JOB_ASKING:
+  case JOB_EXHAUSTED:
+    PF_ASSERT(listed && (job->asked != timed));
+    break;
+  case JOB_STATE_COUNT:
+    PF_ASSERT(false);
+    break;
+  }
+  if (job->blob) *request_bytes += (int64_t)(job->blob->head_len + job->blob->request_len);
+}
+
+void queue_check(const struct queue *queue) {
+  uint64_t by_state[JOB_STATE_COUNT] = {0};
+  int64_t request_bytes = 0, leased = 0, slots = 0;
+  for (size_t i = 0; queue->jobs.buckets && i <= queue->jobs.mask; i++) {
+    for (struct pf_map_node *n = queue->jobs.buckets[i]; n; n = n->next) {
+      const struct job *job = pf_container_of(n, struct job, node);
+      job_check(queue, job, &request_bytes);
+      by_state[job->state]++;
+    }
+  }
+  PF_LIST_EACH(it, &queue->executors) {
+    const struct executor *executor = pf_container_of(it, struct executor, link);
+    leased += executor->leased_count;
+    slots += executor->slots;
+  }
+  PF_ASSERT(memcmp(by_state, queue->by_state, sizeof(by_state)) == 0);
+  PF_ASSERT(leased == (int64_t)by_state[JOB_LEASED]);
+  PF_ASSERT(slots == queue->slots);
+  PF_ASSERT(request_bytes == queue->request_bytes);
+  PF_ASSERT(queue->fence_next <= queue->fence_reserved);
+}

@@ -1,0 +1,351 @@
+// `proxyfetch fetch` and `proxyfetch measure` against scripted servers: what they send, what they
+// print, and that nothing wrong passes unnoticed.
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { program, run, start, tempDir, within } from './lib/process.mjs';
+import { frame, wsServer } from './lib/ws_server.mjs';
+
+const timingNames = ['commit', 'enqueue', 'queue', 'dispatch', 'dns', 'connect', 'tls', 'ttfb', 'transfer',
+  'callback', 'continuation'];
+
+/** A server that does everything right; `change(socket, message, answers)` may spoil the answers. */
+function goodServer(t, change = (socket, message, answers) => answers, options = {}) {
+  let next = 0;
+  return wsServer(t, (socket, message) => {
+    if (message.type === 'ping') return socket.send({ type: 'pong', id: message.id });
+    assert.equal(message.type, 'start-fetch');
+    const { clientId } = message, reqId = `job-${next++}`;
+    const timings = Object.fromEntries(timingNames.map((name, i) => [name, i / 10]));
+    timings.total = 5.5;
+    const answers = [
+      { type: 'enqueued', reqId, clientId, enqueueTime: 0.25 },
+      { type: 'result', reqId, clientId, success: true, status: 200, responseLength: 5, duration: 1.5,
+        ...(message.include?.includes('timings') && { timings }),
+        ...(message.include?.includes('body') && { body: 'hello' }) },
+    ];
+    for (const answer of change(socket, message, answers) ?? answers) socket.send(answer);
+  }, { onRequest: (req, res) => res.end('ok'), ...options });
+}
+const measure = (t, server, ...args) => run(t, 'proxyfetch',
+  ['measure', '--url', server.url, '--target', `${server.httpUrl}/uuid`, ...args]);
+const fetchUrl = (t, server, ...args) => run(t, 'proxyfetch', ['fetch', '--url', server.url, ...args]);
+
+// ---- measure ----
+
+test('measure reports every level and each phase', async (t) => {
+  const { code, stdout, stderr } = await measure(t, await goodServer(t), '--concurrency', '1,10', '--iterations', '50', '--phases');
+  assert.equal(code, 0, stderr + stdout);
+  assert.match(stdout, /commit \S+/);
+  assert.match(stdout, /WebSocket round trip +p50 \d/);
+  assert.match(stdout, /direct fetch +p50 \d/);
+  assert.match(stdout, /first fetch \(cold\) +\d/);
+  assert.match(stdout, /added latency +-?\d/);
+  assert.match(stdout, /\n +10 +\|.*\| +50 /);
+  assert.match(stdout, /enqueueTime \(origin\) +0\.250 +0\.250/);
+  for (const name of [...timingNames, 'total']) assert.match(stdout, new RegExp(`\\n  ${name} +\\d`));
+  assert.match(stdout, /the parts add up to the total in 50 of 50/);
+  assert.match(stdout, /connection re-use +0 of 50/); // connect is 0.5 each time
+  assert.match(stdout, /all 212 fetches ended exactly once/); // 1 + (1 + 50 + 50) + (10 + 50 + 50)
+});
+
+test('measure --json says the same to programs', async (t) => {
+  const { code, stdout } = await measure(t, await goodServer(t), '--concurrency', '5', '--iterations', '40', '--json');
+  assert.equal(code, 0);
+  const found = JSON.parse(stdout);
+  assert.equal(found.ok, true);
+  assert.deepEqual(found.runs.map((r) => [r.kind, r.concurrency, r.fetches]),
+    [['cold', 1, 1], ['burst', 5, 5], ['sustained', 5, 40], ['timings', 10, 200]]);
+  assert.equal(found.runs[2].originEnqueueMs.p50, 0.25);
+  assert.ok(found.runs[2].perSecond > 0 && found.roundTripMs.p50 > 0 && found.directMs.p99 > 0);
+  assert.deepEqual(Object.keys(found.runs[2].cpuUsPerFetch), ['client']);
+});
+
+test('measure works with a server that knows rows 1 to 7 only', async (t) => {
+  const server = await wsServer(t, (socket, { type, clientId }) => {
+    if (type !== 'start-fetch') return socket.send({ type: 'error', error: `unknown type ${type}` });
+    socket.send({ type: 'enqueued', reqId: clientId, clientId, enqueueTime: 80 });
+    socket.send({ type: 'result', reqId: clientId, clientId, success: true, status: 200, responseLength: 1, duration: 101 });
+  });
+  const { code, stdout } = await measure(t, server, '--concurrency', '10', '--iterations', '20');
+  assert.equal(code, 0, stdout);
+  assert.match(stdout, /round trip .*\(protocol ping\)/);
+  assert.match(stdout, /connection re-use +not reported/);
+});
+
+test('measure sees whatever goes wrong', async (t) => {
+  const spoil = (nth, change) => {
+    let count = 0;
+    return (socket, message, answers) => (++count === nth ? change(answers, message) : answers);
+  };
+  const cases = {
+    'a failed fetch': [/1 failed/, spoil(5, ([e, r]) => [e, { ...r, success: false, error: 'no route' }])],
+    'a missing result': [/1 are missing/, spoil(5, ([e]) => [e]), '--timeout-ms', '300'],
+    'a missing enqueued': [/1 came out of order/, spoil(5, ([, r]) => [r])],
+    'the wrong order': [/1 came out of order/, spoil(5, ([e, r]) => [r, e])],
+    'two results': [/1 were answered twice/, spoil(5, ([e, r]) => [e, r, r])],
+    'two enqueued': [/1 were answered twice/, spoil(5, ([e, r]) => [e, e, r])],
+    'another reqId': [/1 changed their id/, spoil(5, ([e, r]) => [e, { ...r, reqId: 'other' }])],
+    'a refusal': [/1 failed/, spoil(5, ([e]) => [{ type: 'error', clientId: e.clientId, error: 'limit', code: 'limit' }])],
+    'no JSON': [/1 messages belong to none/, spoil(5, (answers) => [...answers, '{"type":'])],
+    'a stranger': [/1 messages belong to none/, spoil(5, ([e, r]) => [e, r, { ...r, clientId: 'who' }])],
+  };
+  for (const [name, [expected, change, ...args]] of Object.entries(cases))
+    await t.test(name, async (t) => {
+      const { code, stdout } = await measure(t, await goodServer(t, change), '--concurrency', '3', '--iterations', '20', ...args);
+      assert.equal(code, 1, stdout);
+      assert.match(stdout, /FAILED/);
+      assert.match(stdout, expected);
+    });
+});
+
+test('measure notices a repetition that comes after the end of its load', async (t) => {
+  let last;
+  const server = await wsServer(t, (socket, { type, id, clientId }) => {
+    if (type === 'ping') {
+      if (last) socket.send(last);
+      return socket.send({ type: 'pong', id });
+    }
+    socket.send({ type: 'enqueued', reqId: clientId, clientId, enqueueTime: 1 });
+    socket.send(last = { type: 'result', reqId: clientId, clientId, success: true, status: 200, responseLength: 1, duration: 1 });
+  });
+  const { code, stdout } = await measure(t, server, '--concurrency', '1', '--iterations', '5');
+  assert.equal(code, 1, stdout);
+  assert.match(stdout, /first: a message after the end of all fetches/);
+});
+
+test('measure fails when the server goes away, whenever that is', async (t) => {
+  for (const after of [1, 50]) {
+    let count = 0;
+    const server = await goodServer(t, (socket, message, answers) => {
+      if (++count !== after) return answers;
+      socket.destroy();
+      return [];
+    });
+    const { code, stderr } = await measure(t, server, '--concurrency', '3', '--iterations', '100');
+    assert.equal(code, 1);
+    assert.match(stderr, /closed the connection|reset/);
+  }
+});
+
+test('measure refuses bad options by name', async (t) => {
+  for (const [args, message] of [
+    [['--concurrency', '0'], /concurrency/], [['--concurrency', '1,x'], /concurrency/],
+    [['--concurrency', ''], /concurrency/], [['--concurrency', '100001'], /concurrency/],
+    [['--url', 'wss://h/'], /url: .*TLS/], [['--pids', 'origin'], /pids/], [['--pids', 'origin=999999999'], /pids/],
+    [['--iterations', '5000001'], /iterations/],
+  ]) {
+    const { code, stderr } = await run(t, 'proxyfetch', ['measure', ...args]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, message);
+  }
+});
+
+test('measure counts the CPU time of the processes it is told', async (t) => {
+  const { stdout } = await measure(t, await goodServer(t), '--concurrency', '10', '--iterations', '500', '--json',
+    '--pids', `origin=${process.pid}`);
+  const { cpuUsPerFetch } = JSON.parse(stdout).runs[2];
+  assert.ok(cpuUsPerFetch.origin > 0 && cpuUsPerFetch.client > 0, JSON.stringify(cpuUsPerFetch));
+});
+
+test('measure stops at Ctrl-C', async (t) => {
+  let asked;
+  const underWay = new Promise((done) => (asked = done));
+  const server = await goodServer(t, () => (asked(), []));
+  const p = await start(t, 'proxyfetch', ['measure', '--url', server.url, '--target', `${server.httpUrl}/x`], { ready: null });
+  p.ended = true; // its exit code is not 0
+  await within(underWay, 5000, 'the first fetch');
+  p.signal('SIGINT');
+  assert.deepEqual(await within(p.exited, 5000, 'exit after SIGINT'), { code: 130, signal: null });
+});
+
+// ---- the connection ----
+
+test('an upgrade that is refused or forged is an error', async (t) => {
+  for (const [answer, message] of [
+    ['HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n', /did not upgrade to WebSocket: HTTP\/1.1 404/],
+    ['HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: bm8=\r\n\r\n', /did not upgrade/],
+    [`HTTP/1.1 200 OK\r\n${'X: y\r\n'.repeat(4000)}`, /too long/],
+  ]) {
+    const server = await wsServer(t, () => {}, { onUpgrade: (req, tcp) => tcp.write(answer) });
+    const { code, stderr } = await fetchUrl(t, server, 'http://t/');
+    assert.equal(code, 1);
+    assert.match(stderr, message);
+  }
+});
+
+test('frames that a server must not send end the connection', async (t) => {
+  for (const [bytes, message] of [
+    [Buffer.from([0x81, 0x80, 0, 0, 0, 0]), /broke the WebSocket protocol/],
+    [frame(2, 'binary'), /binary message/],
+    [frame(0, 'no start'), /out of order/],
+    [Buffer.concat([frame(1, 'a', { final: false }), frame(1, 'b')]), /out of order/],
+    [Buffer.from([0x81, 127, 0, 0, 0, 0, 1, 0, 0, 1]), /too long/],
+  ]) {
+    const server = await wsServer(t, (socket) => socket.raw(bytes));
+    const { code, stderr } = await fetchUrl(t, server, 'http://t/');
+    assert.equal(code, 1);
+    assert.match(stderr, message);
+  }
+});
+
+test('fragments, split frames, pings in between and large messages arrive whole', async (t) => {
+  const body = 'ü'.repeat(300_000);
+  const server = await wsServer(t, async (socket, { clientId }) => {
+    const result = Buffer.from(JSON.stringify({ type: 'result', reqId: 'r', clientId, success: true, status: 200,
+      responseLength: body.length, duration: 1, body }));
+    const bytes = Buffer.concat([frame(1, `{"type":"enqueued","reqId":"r","clientId":"${clientId}","enqueueTime":1}`),
+      frame(1, result.subarray(0, 10), { final: false }), frame(9, 'are you there'),
+      frame(0, result.subarray(10, 200_000), { final: false }), frame(0, result.subarray(200_000))]);
+    for (let at = 0; at < bytes.length; at += 99_991) {
+      socket.raw(bytes.subarray(at, at + 99_991));
+      await new Promise(setImmediate);
+    }
+  });
+  const { code, stdout, stderr } = await fetchUrl(t, server, 'http://t/');
+  assert.equal(code, 0, stderr);
+  assert.equal(stdout.trimEnd(), body);
+});
+
+test('a server that closes is quoted', async (t) => {
+  const server = await wsServer(t, (socket) => socket.close(1013, 'try later'));
+  const { code, stderr } = await fetchUrl(t, server, 'http://t/');
+  assert.equal(code, 1);
+  assert.match(stderr, /closed the connection \(1013: try later\)/);
+});
+
+test('nobody there: one clear line', async (t) => {
+  const { code, stderr } = await fetchUrl(t, { url: 'ws://127.0.0.1:1/' }, 'http://t/');
+  assert.equal(code, 1);
+  assert.match(stderr, /^proxyfetch: ws:\/\/127\.0\.0\.1:1\/: cannot connect to 127\.0\.0\.1:1: connection refused\n$/);
+});
+
+// ---- fetch ----
+
+test('fetch sends what it was told and prints the body', async (t) => {
+  let seen;
+  const server = await goodServer(t, (socket, message) => void (seen = message));
+  const { code, stdout, stderr } = await fetchUrl(t, server, 'http://t/x?y=1', '-X', 'PUT', '-H', 'A: b: c', '-H', 'D:e',
+    '-d', 'däta', '--timeout-ms', '1500', '--deadline-ms', '9000', '--redirect', 'manual', '--idempotency-key', 'k');
+  assert.equal(code, 0, stderr);
+  assert.equal(stdout, 'hello\n'); // the helper adds the line's end
+  const { clientId, ...rest } = seen;
+  assert.deepEqual(rest, { type: 'start-fetch', url: 'http://t/x?y=1', method: 'PUT', headers: [['A', 'b: c'], ['D', 'e']],
+    body: 'däta', include: ['body'], timeoutMs: 1500, deadlineMs: 9000, redirect: 'manual', idempotencyKey: 'k' });
+});
+
+test('fetch -d reads files and standard input, binary too', async (t) => {
+  const bytes = Buffer.from([0, 1, 2, 255, 254]);
+  const file = join(tempDir(t), 'data');
+  writeFileSync(file, bytes);
+  let seen;
+  const server = await goodServer(t, (socket, message) => void (seen = message));
+  assert.equal((await fetchUrl(t, server, 'http://t/', '-d', `@${file}`)).code, 0);
+  assert.equal(seen.bodyBase64, bytes.toString('base64'));
+  assert.equal(seen.method, 'POST');
+  const p = await run(t, 'proxyfetch', ['fetch', '--url', server.url, 'http://t/', '-d', '@-'], { input: 'from stdin' });
+  assert.equal(p.code, 0);
+  assert.equal(seen.body, 'from stdin');
+});
+
+test('fetch takes a body of exactly the limit and refuses one more byte', async (t) => {
+  const file = join(tempDir(t), 'data');
+  let seen;
+  const server = await goodServer(t, (socket, message) => void (seen = message));
+  writeFileSync(file, 'x'.repeat(1 << 20));
+  assert.equal((await fetchUrl(t, server, 'http://t/', '-d', `@${file}`)).code, 0);
+  assert.equal(seen.body.length, 1 << 20);
+  writeFileSync(file, 'x'.repeat((1 << 20) + 1));
+  const { code, stderr } = await fetchUrl(t, server, 'http://t/', '-d', `@${file}`);
+  assert.equal(code, 2);
+  assert.match(stderr, /data: more than 1048576 bytes/);
+});
+
+test('fetch --json prints the result message as it came', async (t) => {
+  const server = await goodServer(t, (socket, message, [e, r]) => [e, { ...r, extra: [1, { a: null }] }]);
+  const { code, stdout } = await fetchUrl(t, server, 'http://t/', '--json');
+  assert.equal(code, 0);
+  assert.deepEqual(JSON.parse(stdout).extra, [1, { a: null }]);
+});
+
+test('fetch --include shows headers on stdout, timings and logs on stderr', async (t) => {
+  const server = await goodServer(t, (socket, message, [e, r]) =>
+    [e, { ...r, headers: [['content-type', 'text/plain'], ['x', 'y']], logs: ['line one'] }]);
+  const { code, stdout, stderr } = await fetchUrl(t, server, 'http://t/', '--include', 'headers,body,timings,logs');
+  assert.equal(code, 0);
+  assert.equal(stdout.trimEnd(), 'HTTP 200\ncontent-type: text/plain\nx: y\n\nhello');
+  assert.match(stderr, /ttfb +0\.700 ms/);
+  assert.match(stderr, /log: line one/);
+});
+
+test('fetch says what failed, whose fault it was and whether the request was sent', async (t) => {
+  const server = await goodServer(t, (socket, message, [e, { reqId, clientId }]) => [e, { type: 'result', reqId, clientId,
+    success: false, error: 'the target refused the connection', duration: 9, code: 'connect_failed', certainty: 'not_sent',
+    owner: 'target', attempts: 4 }]);
+  for (const flags of [[], ['--json']]) {
+    const { code, stdout, stderr } = await fetchUrl(t, server, 'http://t/', ...flags);
+    assert.equal(code, 1);
+    if (flags.length) assert.equal(JSON.parse(stdout).code, 'connect_failed');
+    else assert.equal(stderr, 'proxyfetch: the target refused the connection (code connect_failed, owner target, certainty not_sent, attempts 4)\n');
+  }
+});
+
+test('fetch reports a refusal of the message', async (t) => {
+  const server = await goodServer(t, (socket, { clientId }) => [{ type: 'error', clientId, error: 'no such scheme', code: 'bad_url' }]);
+  const { code, stderr } = await fetchUrl(t, server, 'gopher://t/');
+  assert.equal(code, 1);
+  assert.equal(stderr, 'proxyfetch: bad_url: no such scheme\n');
+});
+
+test('fetch --fail minds the status', async (t) => {
+  const server = await goodServer(t, (socket, message, [e, r]) => [e, { ...r, status: 404 }]);
+  assert.equal((await fetchUrl(t, server, 'http://t/')).code, 0);
+  assert.equal((await fetchUrl(t, server, 'http://t/', '--fail')).code, 1);
+});
+
+test('fetch writes binary bodies unchanged, and gets large ones over HTTP', async (t) => {
+  const bytes = Buffer.from([0xff, 0, 0x80]);
+  const binary = await goodServer(t, (socket, message, [e, r]) => [e, { ...r, body: undefined, bodyBase64: bytes.toString('base64') }]);
+  const first = await run(t, '/bin/sh', ['-c', `"$0" fetch --url ${binary.url} http://t/ | od -An -tx1`, program('proxyfetch')]);
+  assert.equal(first.stdout.trim(), 'ff 00 80');
+  const large = 'z'.repeat(3_000_000);
+  const server = await goodServer(t, (socket, message, [e, r]) => [e, { ...r, body: undefined, bodyUrl: `/v1/jobs/${r.reqId}/body` }],
+    { onRequest: (req, res) => (req.url === '/v1/jobs/job-0/body' ? res.end(large) : res.writeHead(404).end()) });
+  const { code, stdout } = await fetchUrl(t, server, 'http://t/');
+  assert.equal(code, 0);
+  assert.equal(stdout.trimEnd(), large);
+  const gone = await fetchUrl(t, server, 'http://t/'); // job-1: the server does not have it
+  assert.equal(gone.code, 1);
+  assert.match(gone.stderr, /the body could not be read.*404/);
+});
+
+test('fetch --no-wait prints the id as soon as the job is durable', async (t) => {
+  const server = await goodServer(t, (socket, message, [e]) => [e]);
+  const { code, stdout } = await fetchUrl(t, server, 'http://t/', '--no-wait');
+  assert.equal(code, 0);
+  assert.equal(stdout, 'job-0\n');
+});
+
+test('fetch tells where the result will be when the connection breaks', async (t) => {
+  const server = await goodServer(t, (socket, message, [e]) => {
+    socket.send(e);
+    socket.close(1001, 'restart');
+    return [];
+  });
+  const { code, stderr } = await fetchUrl(t, server, 'http://t/');
+  assert.equal(code, 1);
+  assert.match(stderr, /\/v1\/jobs\/job-0/);
+});
+
+test('fetch refuses a bad command line', async (t) => {
+  for (const [args, message] of [
+    [[], /exactly one URL/], [['http://a/', 'http://b/'], /exactly one URL/],
+    [['http://a/', '-H', 'nocolon'], /header: 'nocolon'/], [['http://a/', '-d', '@/nonexistent'], /cannot read/],
+    [['http://a/', '--redirect', 'maybe'], /redirect/],
+  ]) {
+    const { code, stderr } = await run(t, 'proxyfetch', ['fetch', ...args]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, message);
+  }
+});
