@@ -15,7 +15,7 @@ only() {
 only 'curl/.*'          '^lib/http/|^executor/'
 only 'libwebsockets\.h' '^lib/web/'
 only '(cjson/)?cJSON\.h' '^lib/wire/json\.c$'
-only 'sqlite3\.h'       '^lib/store/|_db(_[a-z]+)?\.[ch]$'
+only 'sqlite3\.h'       '^lib/store/|_(db|rows)\.[ch]$'
 
 # no_uv FOLDER: pure layers know no loop.
 for folder in lib/base lib/wire; do
