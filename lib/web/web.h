@@ -30,11 +30,12 @@ struct web_limits {
   size_t outbox_max;      /* bytes waiting for one socket before it is closed */
   unsigned fragments_max; /* of one message */
   unsigned connections_max;
-  int ping_s, pong_s;     /* idle sockets are pinged after ping_s and closed after pong_s more */
-  int header_s;           /* headers complete within */
+  int ping_s, pong_s;        /* idle sockets are pinged after ping_s and closed after pong_s more */
+  int header_s;              /* headers complete within */
   unsigned body_bytes_per_s; /* averaged, after 5 s of grace */
 };
-extern const struct web_limits web_limits_default; /* 1 MiB, 1 MiB, 4 MiB, 1024, 20000, 30, 10, 10, 1024 */
+extern const struct web_limits
+    web_limits_default; /* 1 MiB, 1 MiB, 4 MiB, 1024, 20000, 30, 10, 10, 1024 */
 
 struct web_request {
   uint64_t id; /* for web_respond */
@@ -49,7 +50,8 @@ struct web_handlers {
   void *arg;
   /* A complete request. Answer now or later, exactly once, with web_respond(). */
   void (*on_request)(void *arg, const struct web_request *req);
-  /* An upgrade to WebSocket: 0 accepts, else the HTTP status that refuses (404). NULL: none served. */
+  /* An upgrade to WebSocket: 0 accepts, else the HTTP status that refuses (404). NULL: none served.
+   */
   int (*on_ws_open)(void *arg, uint64_t ws, struct pf_slice path);
   void (*on_ws_message)(void *arg, uint64_t ws, struct pf_slice text);
   /* The socket has gone, for whatever reason; ws names nothing from now on. */
@@ -60,9 +62,9 @@ struct web_listener_config {
   struct pf_listen_addr listen;
   struct web_limits limits;
   struct web_handlers handlers;
-  /* For listeners that browsers can reach: requires a known Host (the bound addresses, localhost, or
-   * allowed_hosts) on everything, and on upgrades and on methods other than GET, HEAD and OPTIONS
-   * an Origin that is absent, the page's own, or in allowed_origins (403 otherwise), and
+  /* For listeners that browsers can reach: requires a known Host (the bound addresses, localhost,
+   * or allowed_hosts) on everything, and on upgrades and on methods other than GET, HEAD and
+   * OPTIONS an Origin that is absent, the page's own, or in allowed_origins (403 otherwise), and
    * Content-Type: application/json on POST and PUT (415 otherwise). */
   bool browser_guard;
   const char *const *allowed_origins; /* NULL-terminated or NULL; "*" allows any */
@@ -77,8 +79,10 @@ PF_MUST_CHECK int web_new(struct web **ret_web, uv_loop_t *loop, struct pf_error
 PF_MUST_CHECK int web_listen(struct web *web, const struct web_listener_config *config,
     struct pf_listen_addr *ret_bound, struct pf_error *reterr);
 
-/* A header of the request being handled, lower-case name without colon ("prefer"); false if absent. */
-bool web_request_header(const struct web_request *req, const char *name, struct pf_slice *ret_value);
+/* A header of the request being handled, lower-case name without colon ("prefer"); false if absent.
+ */
+bool web_request_header(
+    const struct web_request *req, const char *name, struct pf_slice *ret_value);
 /* The value of a query parameter, percent-decoded into buf; false if absent. */
 bool web_query_param(struct pf_slice query, const char *name, struct pf_buf *buf);
 
