@@ -12,6 +12,7 @@
 
 #include <uv.h>
 
+#include "base/data_dir.h"
 #include "base/log.h"
 #include "loop/signals.h"
 #include "orchestrator/config.h"
@@ -26,6 +27,7 @@ struct web;
 struct app {
   uv_loop_t *loop;
   struct config config;
+  char dir[PF_DATA_DIR_MAX];
   struct pf_log log;
   struct pf_signals signals;
   struct queue *queue;

@@ -1,11 +1,5 @@
 #include "orchestrator/config.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-
 #include "orchestrator/queue.h"
 
 static const char *const sync_choices[] = {"full", "normal", NULL};
@@ -48,38 +42,10 @@ static const struct pf_option_table table = {
     .count = PF_COUNT(options),
 };
 
-static char *default_data(void) {
-  const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-  char path[4096];
-  if (state && *state)
-    snprintf(path, sizeof(path), "%s/proxyfetch/orchestrator", state);
-  else
-    snprintf(path, sizeof(path), "%s/.local/state/proxyfetch/orchestrator", home ? home : ".");
-  return pf_strdup(path);
-}
-
 void config_parse_or_exit(struct config *config, int argc, char **argv) {
   (void)pf_options_parse_or_exit(&table, config, argc, argv); /* there are no operands */
-  if (!config->data) config->data = default_data();
 }
 
 void config_free(struct config *config) {
   pf_options_free(&table, config);
-}
-
-static int make_directory(const char *path, struct pf_error *reterr) {
-  if (mkdir(path, 0700) == 0 || errno == EEXIST) return PF_OK;
-  return pf_error_set(
-      reterr, PF_EPERM, "cannot create the data directory %s: %s", path, strerror(errno));
-}
-
-int config_make_data(struct config *config, struct pf_error *reterr) {
-  char *path = config->data;
-  for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-    *slash = '\0';
-    int err = make_directory(path, reterr);
-    *slash = '/';
-    if (err) return err;
-  }
-  return make_directory(path, reterr);
 }

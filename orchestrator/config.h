@@ -11,7 +11,7 @@
 
 struct config {
   struct pf_listen_addr listen;
-  char *data;
+  char *data; /* as given: NULL = the default place */
   int sync; /* enum store_sync */
   int log_level;
   int64_t lease_ms, grace_ms;
@@ -22,7 +22,5 @@ struct config {
 /* Ends the program as a command line tool would if the options are wrong. */
 void config_parse_or_exit(struct config *config, int argc, char **argv);
 void config_free(struct config *config);
-/* Makes the data directory (mode 0700) and what is missing above it. */
-PF_MUST_CHECK int config_make_data(struct config *config, struct pf_error *reterr);
 
 #endif

@@ -208,6 +208,15 @@ bool queue_start(struct queue *queue, const struct hop_held *held, int64_t now_u
   return true;
 }
 
+/* "Not here" says nothing about a copy that may have arrived earlier. Then the heartbeats decide:
+ * they list the job, or its lease ends as any other. */
+static bool refusal_is_certain(struct job *job) {
+  if (job->tries == 0 && !job->started) return true;
+  job->taken = true;
+  job->beat = job->executor->beat;
+  return false;
+}
+
 void queue_on_dispatch(
     struct queue *queue, const struct queue_action *action, int answer, int64_t now_us) {
   struct job *job = job_find(queue, action->job);
@@ -222,6 +231,7 @@ void queue_on_dispatch(
   case HOP_EXECUTE_FULL: /* nothing was tried, so no attempt is spent */
     queue->counters.full_answers++;
     job->executor->full = true;
+    if (!refusal_is_certain(job)) break;
     job->attempt--;
     job_ready(queue, job);
     break;
@@ -229,7 +239,8 @@ void queue_on_dispatch(
     executor_lose(queue, job->executor);
     break;
   case HOP_EXECUTE_REFUSED:
-    job_exhaust(queue, job, OUTCOME_EXECUTOR_INTERNAL, CERTAINTY_NOT_SENT);
+    if (refusal_is_certain(job))
+      job_exhaust(queue, job, OUTCOME_EXECUTOR_INTERNAL, CERTAINTY_NOT_SENT);
     break;
   default: /* it may have arrived: the same fence goes again, and is taken or seen */
     job_timer(queue, job, now_us + retry_hop_ms(++job->tries, &queue->rand) * US_PER_MS);

@@ -85,7 +85,7 @@ static void app_on_loaded(void *arg, int err, size_t rows) {
   if (app->draining) return;
   if (err) {
     pf_log(&app->log, PF_LOG_ERROR, "load_failed", "file=%s/queue.db reason=\"%s\"",
-        app->config.data, pf_err_text(err));
+        app->dir, pf_err_text(err));
     app_fail(app, PF_EXIT_START);
     return;
   }
@@ -125,13 +125,13 @@ static void app_on_begun(void *arg, const struct queue_db_start *start) {
 static int app_open_db(struct app *app, struct pf_error *reterr) {
   char boot_id[64];
   read_boot_id(boot_id);
-  struct queue_db_config config = {.dir = app->config.data,
+  struct queue_db_config config = {.dir = app->dir,
       .sync = (enum store_sync)app->config.sync,
       .reserve_bytes = app->config.disk_reserve,
       .boot_id = boot_id,
       .on_broken = app_on_broken,
       .arg = app};
-  int err = config_make_data(&app->config, reterr);
+  int err = pf_data_dir(app->dir, app->config.data, "orchestrator", reterr);
   return err ? err : queue_db_open(&app->db, app->loop, &config, reterr);
 }
 
