@@ -154,7 +154,7 @@ static void check_old_job(struct core *core, const struct hop_result *result, st
   struct lookup *lookup = lookup_new(LOOKUP_RESULT, result->job.local, on_old_job);
   struct late_check *check = pf_arena_alloc(&lookup->arena, sizeof(*check));
   if (hop_result_decode(&check->result, pf_arena_copy(&lookup->arena, head), &lookup->arena, NULL))
-    PF_ASSERT(!"a head that was decoded once decodes again");
+    PF_ASSERT(false && "a head that was decoded once decodes again");
   check->body = pf_arena_copy(&lookup->arena, body);
   lookup->arg = check;
   lookup->token = request;
@@ -231,7 +231,7 @@ static void take_result(struct core *core, struct job *job, const struct hop_res
   pf_arena_init(&received->arena);
   struct pf_slice copy = pf_arena_copy(&received->arena, head);
   if (hop_result_decode(&received->result, copy, &received->arena, NULL))
-    PF_ASSERT(!"a head that was decoded once decodes again");
+    PF_ASSERT(false && "a head that was decoded once decodes again");
   received->body = pf_arena_copy(&received->arena, body);
   received->answer_request = request;
   received->answer_index = index;
