@@ -13,9 +13,9 @@ import { within } from './process.mjs';
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 export const MESSAGE_MS = 30_000; // how long next() waits
 
-/** One frame from client to server (masked). */
-export function maskedFrame(opcode, payload, { final = true } = {}) {
-  const body = Buffer.from(payload), len = body.length;
+/** One frame from client to server (masked). `length` announces another length than the payload's. */
+export function maskedFrame(opcode, payload, { final = true, length } = {}) {
+  const body = Buffer.from(payload), len = length ?? body.length;
   const extra = len < 126 ? 0 : len < 65536 ? 2 : 8;
   const head = Buffer.alloc(2 + extra + 4);
   head[0] = (final ? 0x80 : 0) | opcode;
@@ -24,7 +24,7 @@ export function maskedFrame(opcode, payload, { final = true } = {}) {
   if (extra === 8) head.writeBigUInt64BE(BigInt(len), 2);
   const mask = randomBytes(4);
   mask.copy(head, 2 + extra);
-  for (let i = 0; i < len; i++) body[i] ^= mask[i & 3];
+  for (let i = 0; i < body.length; i++) body[i] ^= mask[i & 3];
   return Buffer.concat([head, body]);
 }
 
@@ -144,7 +144,7 @@ export async function connectWs(t, url, { headers = {} } = {}) {
     });
   });
   const text = await within(answer, MESSAGE_MS, 'answer to the upgrade');
-  const status = Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1]);
+  const status = Number(/^HTTP\/1\.[01] (\d+)/.exec(text)?.[1]);
   if (status !== 101) {
     tcp.destroy();
     throw Object.assign(new Error(`refused with ${status}`), { status, head: text });

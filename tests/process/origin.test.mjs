@@ -1,0 +1,197 @@
+// The origin alone: what it refuses and how it says so, on every entry. No orchestrator is there, so
+// nothing is ever fetched.
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { run, start, tempDir } from './lib/process.mjs';
+import { connectWs, maskedFrame as frame } from './lib/ws_client.mjs';
+
+const NOWHERE = 'http://127.0.0.1:1';
+const arguments_ = (data) => ['--listen', 'localhost:0', '--internal-listen', 'localhost:0',
+  '--orchestrator', NOWHERE, '--data', data];
+
+/** The next message after this one was sent. */
+function ask(ws, message) {
+  const after = ws.messages.length;
+  ws.send(message);
+  return ws.next(() => true, { after, what: `answer to ${JSON.stringify(message).slice(0, 200)}` });
+}
+
+async function post(base, path, body, headers = { 'Content-Type': 'application/json' }, method = 'POST') {
+  const answer = await fetch(base + path, { method, body, headers });
+  return { status: answer.status, json: await answer.json() };
+}
+
+test('origin', async (t) => {
+  const origin = await start(t, 'proxyfetch-origin', arguments_(tempDir(t)));
+  const FETCH = '/v1/actors/proxy/default/fetch';
+
+  await t.test('serves both families on one port', () => {
+    assert.equal(origin.urls.length, 2);
+    assert.equal(new URL(origin.urls[0]).port, new URL(origin.urls[1]).port);
+  });
+
+  await t.test('refuses frames that are not messages, and stays open', async (t) => {
+    const ws = await connectWs(t, origin.url);
+    const refusals = [
+      ['not json', 'bad_json'],
+      ['{"type":"start-fetch"', 'bad_json'],
+      ['[]', 'bad_message'],
+      ['{}', 'bad_message'],
+      ['{"type":7}', 'bad_message'],
+      ['{"type":"no-such-type","clientId":"c"}', 'unknown_type'],
+      ['{"type":"start-fetch","clientId":"c"}', undefined],
+      ['{"type":"start-fetch","clientId":"c","url":""}', undefined],
+      ['{"type":"start-fetch","clientId":"c","url":"ftp://127.0.0.1/"}', 'bad_url'],
+      ['{"type":"start-fetch","clientId":"c","url":"http://a b/"}', 'bad_url'],
+      ['{"type":"start-fetch","clientId":"c","url":"http://user:pw@127.0.0.1/"}', 'bad_url'],
+      ['{"type":"start-fetch","clientId":"c","url":"http://127.0.0.1/","method":"CONNECT"}', undefined],
+      ['{"type":"start-fetch","clientId":"c","url":"http://127.0.0.1/","headers":{"Host":"x"}}', undefined],
+      ['{"type":"start-fetch","clientId":"c","url":"http://127.0.0.1/","headers":[["a","b\\r\\nc: d"]]}', undefined],
+      ['{"type":"start-fetch","clientId":"c","url":"http://127.0.0.1/","continuation":"nobody"}', undefined],
+      ['{"type":"start-batch-fetch","batchId":"b","count":0,"url":"http://127.0.0.1/"}', undefined],
+      ['{"type":"start-batch-fetch","batchId":"b","count":10001,"url":"http://127.0.0.1/"}', undefined],
+      ['{"type":"cancel","reqId":"00000000000000000000000000000000"}', 'not_pending'],
+    ];
+    for (const [text, code] of refusals) {
+      const error = await ask(ws, text);
+      assert.equal(error.type, 'error', text);
+      assert.ok(error.error.length > 5, `${text} is refused in words`);
+      if (code) assert.equal(error.code, code, text);
+      if (text.includes('"clientId":"c"')) assert.equal(error.clientId, 'c', text);
+      if (text.includes('"batchId":"b"')) assert.equal(error.batchId, 'b', text);
+    }
+    assert.deepEqual(await ask(ws, { type: 'ping', id: 'still here' }), { type: 'pong', id: 'still here' });
+  });
+
+  await t.test('takes a frame of the largest size, and closes over it', async (t) => {
+    const message = (size) => {
+      const shell = JSON.stringify({ type: 'ping', id: '' });
+      return JSON.stringify({ type: 'ping', id: 'x'.repeat(size - shell.length) });
+    };
+    const ws = await connectWs(t, origin.url);
+    assert.notEqual((await ask(ws, message(1 << 20))).type, undefined); // answered, as a message or as too long an id
+    ws.send(message((1 << 20) + 1));
+    assert.equal((await ws.closed).code, 1009);
+  });
+
+  await t.test('closes what is not a text message', async (t) => {
+    const cases = [
+      [frame(2, 'binary'), 1003],
+      [frame(1, Buffer.from([0xc3, 0x28])), 1007],
+      [Buffer.concat([...Array(1030)].map((_, i) => frame(i ? 0 : 1, '', { final: false }))), 1009],
+      [frame(1, '{}', { length: 2 ** 40 }), 1009],
+    ];
+    for (const [bytes, code] of cases) {
+      const ws = await connectWs(t, origin.url);
+      ws.raw(bytes);
+      assert.equal((await ws.closed).code, code);
+    }
+  });
+
+  await t.test('answers wrong requests with a code and words', async () => {
+    const id = '0'.repeat(32);
+    const cases = [
+      ['POST', FETCH, 'not json', {}, 400],
+      ['POST', FETCH, '{}', {}, 400],
+      ['POST', FETCH, '{"url":"http://127.0.0.1/"}', { 'Content-Type': 'text/plain' }, 415],
+      ['POST', '/v1/actors/nobody/default/fetch', '{"url":"http://127.0.0.1/"}', {}, 404],
+      ['POST', '/v1/actors/proxy', '{}', {}, 404],
+      ['POST', '/v1/actors/proxy/a/b/c', '{}', {}, 404],
+      ['PUT', FETCH, '{}', {}, 405],
+      ['GET', FETCH, undefined, {}, 405],
+      ['GET', '/v1/jobs/xyz', undefined, {}, 400],
+      ['GET', `/v1/jobs/${id}`, undefined, {}, 404],
+      ['GET', `/v1/jobs/${id}/body`, undefined, {}, 404],
+      ['GET', `/v1/jobs/${id}/soul`, undefined, {}, 404],
+      ['DELETE', `/v1/jobs/${id}`, undefined, {}, 404],
+      ['GET', '/no/such/path', undefined, {}, 404],
+    ];
+    for (const [method, path, body, headers, status] of cases) {
+      const answer = await post(origin.url, path, body, { 'Content-Type': 'application/json', ...headers }, method);
+      assert.equal(answer.status, status, `${method} ${path} ${body}`);
+      assert.match(answer.json.error.code, /^[a-z_]+$/);
+      assert.ok(answer.json.error.message.length > 5);
+    }
+  });
+
+  await t.test('takes a request body of the largest size, and not one more', async () => {
+    const limit = 2 << 20;
+    const body = (size) => ' '.repeat(size - 2) + '{}';
+    assert.equal((await post(origin.url, FETCH, body(limit))).status, 400); // read, and found wanting
+    assert.equal((await post(origin.url, FETCH, body(limit + 1))).status, 413);
+  });
+
+  await t.test('is closed to pages of other sites', async (t) => {
+    const evil = { Origin: 'http://evil.example' };
+    const body = '{"url":"http://127.0.0.1/"}';
+    assert.equal((await post(origin.url, FETCH, body, { 'Content-Type': 'application/json', ...evil })).status, 403);
+    await assert.rejects(connectWs(t, origin.url, { headers: evil }), { status: 403 });
+    await assert.rejects(connectWs(t, origin.url, { headers: { Host: 'evil.example' } }), { status: 403 });
+    const own = await connectWs(t, origin.url, { headers: { Origin: origin.url } });
+    assert.equal((await ask(own, { type: 'ping' })).type, 'pong');
+  });
+
+  await t.test('knows its actors by path', async (t) => {
+    await connectWs(t, origin.url + '/actors/proxy/somebody');
+    await connectWs(t, origin.url + '/actors/checkout/shop');
+    await assert.rejects(connectWs(t, origin.url + '/actors/nobody/a'), { status: 404 });
+    await assert.rejects(connectWs(t, origin.url + '/elsewhere'), { status: 404 });
+    const name = 'n'.repeat(256);
+    await connectWs(t, origin.url + `/actors/proxy/${name}`);
+    await assert.rejects(connectWs(t, origin.url + `/actors/proxy/${name}n`), { status: 404 });
+  });
+
+  await t.test('accepts the subprotocol without requiring it', async (t) => {
+    const ws = await connectWs(t, origin.url, { headers: { 'Sec-WebSocket-Protocol': 'proxyfetch.v1' } });
+    assert.deepEqual(await ask(ws, { type: 'ping', id: 3 }), { type: 'pong', id: 3 });
+  });
+
+  await t.test('keeps its job while there is no orchestrator, and tells its state', async () => {
+    const { status, json } = await post(origin.url, FETCH, '{"url":"http://127.0.0.1/"}');
+    assert.equal(status, 202);
+    const state = await (await fetch(`${origin.url}/v1/jobs/${json.reqId}`)).json();
+    assert.deepEqual(state, { reqId: json.reqId, state: 'pending' });
+    const gone = await fetch(`${origin.url}/v1/jobs/${json.reqId}`, { method: 'DELETE' });
+    const end = await gone.json();
+    assert.equal(end.state, 'done');
+    assert.equal(end.result.code, 'canceled');
+    assert.equal(end.result.certainty, 'sent_unknown'); // it was announced, and no answer came
+  });
+});
+
+test('a second origin on the same data is refused', async (t) => {
+  const data = tempDir(t);
+  await start(t, 'proxyfetch-origin', arguments_(data));
+  const second = await run(t, 'proxyfetch-origin', arguments_(data));
+  assert.equal(second.code, 3);
+  assert.match(second.stderr, /in use|locked|another process/);
+});
+
+test('a file that is not ours is refused', async (t) => {
+  const data = tempDir(t);
+  writeFileSync(join(data, 'origin.db'), 'This is no database at all, but it is long enough to look at.'.repeat(20));
+  const refused = await run(t, 'proxyfetch-origin', arguments_(data));
+  assert.equal(refused.code, 3);
+  assert.match(refused.stderr, /origin\.db/);
+});
+
+test('a taken port is one clear line', async (t) => {
+  const origin = await start(t, 'proxyfetch-origin', arguments_(tempDir(t)));
+  const port = new URL(origin.url).port;
+  const refused = await run(t, 'proxyfetch-origin',
+    ['--listen', `127.0.0.1:${port}`, '--internal-listen', 'localhost:0', '--data', tempDir(t)]);
+  assert.equal(refused.code, 3);
+  assert.match(refused.stderr, new RegExp(`127\\.0\\.0\\.1:${port}.*in use`));
+});
+
+test('jobs survive a kill of the origin', async (t) => {
+  const data = tempDir(t);
+  const first = await start(t, 'proxyfetch-origin', arguments_(data));
+  const { json } = await post(first.url, '/v1/actors/proxy/default/fetch', '{"url":"http://127.0.0.1/"}');
+  await first.kill();
+  const second = await start(t, 'proxyfetch-origin', arguments_(data));
+  const state = await (await fetch(`${second.url}/v1/jobs/${json.reqId}`)).json();
+  assert.deepEqual(state, { reqId: json.reqId, state: 'pending' });
+});
