@@ -8,6 +8,7 @@
 #include "wire/parts.h"
 
 bool wire_retry_names(const struct wire_retry *retry, int status) {
+  if (status < 100) return false; /* below are the classes */
   for (size_t i = 0; i < retry->status_count; i++)
     if (retry->statuses[i] == status || retry->statuses[i] == status / 100) return true;
   return false;
