@@ -6,6 +6,8 @@
 #include "base/err.h"
 #include "store/file.h"
 
+_Static_assert(STORE_WAL_PAGES <= WAL_SLOTS / 2, "short probes");
+
 enum { WAL_HEADER_BYTES = 32, FRAME_HEADER_BYTES = 24 };
 #define NS_PER_MS INT64_C(1000000)
 
@@ -46,7 +48,7 @@ int64_t store_wal_due_ns(const struct store_wal *wal, bool busy) {
 }
 
 static void wal_count_page(struct store_wal *wal, uint32_t page) {
-  uint32_t slot = page * 2654435769u >> 20; /* Fibonacci hashing to the 12 bits of WAL_SLOTS */
+  uint32_t slot = page * 2654435769u >> (32 - WAL_SLOTS_BITS); /* Fibonacci hashing */
   while (wal->pages[slot] != 0 && wal->pages[slot] != page)
     slot = (slot + 1) % WAL_SLOTS;
   if (wal->pages[slot] == page) return;

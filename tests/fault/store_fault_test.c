@@ -28,7 +28,7 @@ enum {
   KEPT = 40,
   BATCHES = 8,
   BATCH_MAX = 6,
-  BULK_ROWS = 1100,
+  BULK_ROWS = 300,
   VALUE_MAX = 5000,
   CUTS_DEFAULT = 60
 };
@@ -287,7 +287,7 @@ static unsigned cut_run(enum store_sync sync, uint64_t seed) {
   if (bulk) bulk_fill(&run);
   for (unsigned life = 0; life < 3; life++) {
     bool syncs = pf_rand_below(&run.rand, 2) == 0;
-    uint64_t range = syncs ? 12 : bulk ? 4000 : 300;
+    uint64_t range = syncs ? 12 : bulk ? 1500 : 300;
     powercut_arm(run.pc, POWERCUT_CUT, 1 + pf_rand_below(&run.rand, range), syncs);
     int err = run_life(&run, BATCHES, &why);
     bool cut = powercut_fired(run.pc);
@@ -368,7 +368,7 @@ static void test_each_sync_may_fail(void **state) {
 /* A checkpoint under load that finds the disk full keeps the log and goes on. */
 static void test_a_checkpoint_may_find_the_disk_full(void **state) {
   (void)state;
-  for (unsigned n = 1; n < 4000; n += 397) {
+  for (unsigned n = 1; n < 1500; n += 97) {
     struct run run;
     struct pf_error why;
     run_begin(&run, STORE_SYNC_FULL, n);
