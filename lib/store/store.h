@@ -1,7 +1,8 @@
 /* Durable writes: one SQLite file, one thread that owns its one connection, group commit.
  *
- * All requests that have queued up while the last group was committed become one transaction.
- * There is no timer: an idle store commits a single request at once.
+ * All requests that have queued up while the last group was committed become one transaction. They
+ * are handed to the thread at the end of the loop's turn, or at once when they are many. There is no
+ * timer: an idle store commits a single request without delay.
  *
  * Threads    Call everything on the loop given to store_open(). store_req.apply and
  *            store_config.finish run on the writer thread; .prepare runs inside store_open().

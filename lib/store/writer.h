@@ -1,6 +1,7 @@
 /* The writer thread of a store and what it shares with the loop. Private to lib/store.
  *
- *   loop: store_submit ── waiting ──► writer: one transaction ── finished / failed ──► loop: done
+ *   loop: store_submit ── fresh, waiting ──► writer: one transaction ── finished / failed ──► loop:
+ * done
  *
  * Threads    store_writer_main is the thread. The rest of struct store says by whom it is used.
  * Ownership  Requests belong to their submitters; the lists only pass them on.
@@ -15,7 +16,10 @@
 #include "store/store.h"
 #include "store/wal.h"
 
-enum { STORE_SPACE_CHECK_MS = 1000 };
+enum {
+  STORE_SPACE_CHECK_MS = 1000,
+  STORE_HAND_OVER_MAX = 64, /* requests of one turn: a long turn does not keep the writer waiting */
+};
 
 struct store_backup_req {
   struct pf_list link;
@@ -65,6 +69,11 @@ struct store {
   struct store_writer writer;
 
   /* The loop's alone. */
+  unsigned handles; /* not closed yet */
+  uv_prepare_t turn_end;
+  struct pf_list fresh; /* submitted in this turn */
+  unsigned fresh_count;
+  bool fresh_urgent; /* `fresh` has a request that is not lazy */
   bool closing, broken_told;
   struct pf_list refused; /* submitted after store_close() */
   uint64_t submitted, completed;

@@ -19,9 +19,10 @@
 /* -- a small database ---------------------------------------------------------------------------
  */
 
-enum { SQL_PUT, SQL_COUNT, SQL_MAX };
+enum { SQL_PUT, SQL_REPLACE, SQL_COUNT, SQL_MAX };
 static const char *const sql[SQL_MAX] = {
     [SQL_PUT] = "INSERT INTO entry(id, value) VALUES(?1, ?2)",
+    [SQL_REPLACE] = "INSERT OR REPLACE INTO entry(id, value) VALUES(?1, ?2)",
     [SQL_COUNT] = "SELECT count(*) FROM entry",
 };
 static const char *const migrations[] = {
@@ -246,6 +247,7 @@ static void held_submit(struct held *held, struct fixture *f, uint64_t id) {
   assert_int_equal(uv_sem_init(&held->entered, 0), 0);
   assert_int_equal(uv_sem_init(&held->leave, 0), 0);
   store_submit(f->store, &held->put.req);
+  uv_run(&f->loop, UV_RUN_NOWAIT); /* the end of a turn */
   uv_sem_wait(&held->entered);
 }
 
@@ -516,9 +518,14 @@ static void test_unusable_paths_are_refused(void **state) {
   snprintf(path, sizeof(path), "%s/fifo", f->dir);
   assert_int_equal(mkfifo(path, 0600), 0);
   assert_refused(f, PF_EINVAL, "not a regular file");
-  memset(path, 'a', 481);
+  size_t len = (size_t)snprintf(path, sizeof(path), "%s/", f->dir);
+  memset(path + len, 'a', 481 - len);
+  path[len + 200] = path[len + 400] = '/'; /* directories that are not there yet */
   path[481] = '\0';
   assert_refused(f, PF_EINVAL, "480");
+  path[480] = '\0';
+  open_ok(f);
+  close_and_wait(f);
   assert_int_equal(store_check_file("/nonexistent/x.db", &schema_1, NULL), PF_ENOTFOUND);
 }
 
@@ -630,6 +637,57 @@ static void test_many_dirty_pages_bring_a_checkpoint(void **state) {
   close_and_wait(f);
 }
 
+/* Rewrites the same 120 pages, fewer than bring a checkpoint by themselves. */
+static int rewrite_apply(void *arg, struct store_req *req) {
+  struct user *user = arg;
+  const struct put *put = pf_container_of(req, struct put, req);
+  sqlite3_stmt *stmt = user->stmt[SQL_REPLACE];
+  size_t len = 120 * 4096;
+  char *value = pf_alloc(len);
+  memset(value, (int)put->id, len);
+  store_bind_u64(stmt, 1, 1);
+  store_bind_blob(stmt, 2, pf_slice(value, len));
+  int err = store_run(stmt);
+  free(value);
+  return err;
+}
+
+static void test_the_log_has_a_greatest_size(void **state) {
+  struct fixture *f = *state;
+  struct store_stats stats = {0};
+  const int64_t max_bytes = INT64_C(64) << 20;
+  int64_t largest = 0;
+  open_ok(f);
+  for (unsigned i = 0; stats.checkpoints == 0 && i < PF_COUNT(f->order); i++) {
+    struct put put;
+    put_init(&put, f, i + 1);
+    put.req.apply = rewrite_apply;
+    store_submit(f->store, &put.req);
+    wait_done(f, i + 1);
+    store_read_stats(f->store, &stats);
+    if (stats.wal_bytes > largest) largest = stats.wal_bytes;
+  }
+  assert_int_equal(stats.checkpoints, 1);
+  assert_in_range(largest, max_bytes - 122 * 4120, max_bytes + 122 * 4120);
+  close_and_wait(f);
+}
+
+static void test_an_idle_store_empties_its_log(void **state) {
+  struct fixture *f = *state;
+  struct store_stats stats = {0};
+  struct put put;
+  open_ok(f);
+  put_init(&put, f, 1);
+  store_submit(f->store, &put.req);
+  wait_done(f, 1);
+  while (stats.checkpoints == 0) {
+    uv_run(&f->loop, UV_RUN_ONCE);
+    store_read_stats(f->store, &stats);
+  }
+  assert_int_equal(stats.wal_bytes, 0);
+  close_and_wait(f);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
@@ -650,6 +708,8 @@ int main(void) {
       TEST(test_close_cancels_backups),
       TEST(test_low_space_is_told),
       TEST(test_many_dirty_pages_bring_a_checkpoint),
+      TEST(test_the_log_has_a_greatest_size),
+      TEST(test_an_idle_store_empties_its_log),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
