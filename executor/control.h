@@ -1,0 +1,23 @@
+/* The orchestrator's side of this process: POST /v1/execute and GET /health are answered here, and
+ * heartbeats go out.
+ *
+ * Threads    the loop's
+ * Ownership  none
+ * Ordering   A heartbeat lists every job that was answered `taken` before it left.
+ * Limits     CONTROL_BODY_MAX bytes of a call; one heartbeat under way. */
+#ifndef PF_EXECUTOR_CONTROL_H
+#define PF_EXECUTOR_CONTROL_H
+
+#include "executor/app.h"
+
+#define CONTROL_BODY_MAX ((size_t)4 << 20)
+
+/* Listens, prints the ready line, and begins to send heartbeats. */
+PF_MUST_CHECK int control_open(struct app *app, struct pf_error *reterr);
+/* Tells the orchestrator at once that this process is leaving. */
+void control_leave(struct app *app);
+/* One last heartbeat without any job, then done. */
+void control_deregister(struct app *app, void (*done)(struct app *app));
+void control_free(struct app *app);
+
+#endif

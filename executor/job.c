@@ -1,0 +1,352 @@
+#include "executor/job.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+
+#define HEAD_MAX ((size_t)256 << 10) /* of a result with all its headers */
+#define BACKOFF_MIN_MS 50
+#define BACKOFF_MAX_MS 5000
+#define POOL_MAX 1024
+
+enum job_state { JOB_STARTING, JOB_FETCHING, JOB_DELIVERING, JOB_REPORTING, JOB_STATES };
+
+static const unsigned job_allowed[JOB_STATES] = {
+    [JOB_STARTING] = PF_BIT(JOB_FETCHING),
+    [JOB_FETCHING] = PF_BIT(JOB_DELIVERING) | PF_BIT(JOB_REPORTING),
+    [JOB_DELIVERING] = PF_BIT(JOB_REPORTING),
+    [JOB_REPORTING] = 0,
+};
+
+struct job {
+  struct pf_map_node node; /* in app.jobs */
+  struct pf_list link;     /* in app.idle_jobs */
+  struct app *app;
+  enum job_state state;
+  struct hop_execute item;
+  struct pf_arena arena;
+  struct fetch fetch;
+  bool retry;            /* another attempt is the orchestrator's */
+  struct http_item call; /* START, complete */
+  struct result_call result;
+  struct pf_buf head; /* of whichever is under way */
+  struct timer again; /* call failed */
+  int64_t backoff_ms;
+};
+
+static void job_start(struct job *job);
+static void job_report(struct job *job);
+
+static void job_move(struct job *job, enum job_state to) {
+  PF_ASSERT(job_allowed[job->state] & PF_BIT(to));
+  job->state = to;
+  job->backoff_ms = BACKOFF_MIN_MS;
+}
+
+static struct job *job_of_fetch(struct fetch *fetch) {
+  return pf_container_of(fetch, struct job, fetch);
+}
+
+static struct hop_held job_held(const struct job *job) {
+  return (struct hop_held){.job = job->item.job, .fence = job->item.fence};
+}
+
+/* ---- table and pool ---- */
+
+static uint64_t fence_hash(struct pf_fence fence) {
+  return pf_hash_u64(fence.epoch ^ pf_hash_u64(fence.counter));
+}
+
+static bool job_has_fence(const struct pf_map_node *node, const void *key) {
+  return pf_fence_eq(
+      pf_container_of(node, struct job, node)->item.fence, *(const struct pf_fence *)key);
+}
+
+static struct job *job_new(struct app *app) {
+  struct pf_list *link = pf_list_pop(&app->idle_jobs);
+  if (link) return pf_container_of(link, struct job, link);
+  struct job *job = pf_alloc(sizeof(*job));
+  pf_arena_init(&job->arena);
+  pf_buf_init(&job->head, HEAD_MAX);
+  return job;
+}
+
+static void job_free(struct job *job) {
+  pf_arena_done(&job->arena);
+  pf_buf_done(&job->head);
+  free(job);
+}
+
+/* Nothing refers to the job any more. */
+static void job_end(struct job *job) {
+  struct app *app = job->app;
+  timer_stop(&app->timers, &job->again);
+  fetch_release(&job->fetch);
+  pf_map_del(&app->jobs, &job->node);
+  bool keep = app->jobs.count < POOL_MAX && job->head.cap <= 8192;
+  if (keep) {
+    pf_arena_clear(&job->arena);
+    pf_list_push(&app->idle_jobs, &job->link);
+  } else {
+    job_free(job);
+  }
+  if (app->draining && app->jobs.count == 0) app_jobs_gone(app);
+}
+
+/* ---- calls that are repeated until they are answered ---- */
+
+static void job_on_again(struct timer *timer) {
+  struct job *job = pf_container_of(timer, struct job, again);
+  if (job->state == JOB_STARTING)
+    job_start(job);
+  else
+    job_report(job);
+}
+
+static void job_again_later(struct job *job) {
+  timer_set(&job->app->timers, &job->again, pf_clock_mono_ms() + job->backoff_ms);
+  job->backoff_ms = job->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : job->backoff_ms * 2;
+}
+
+/* ---- REPORTING ---- */
+
+static void job_on_reported(
+    struct http_item *item, int err, struct pf_slice answer, struct pf_slice answer_batch) {
+  struct job *job = pf_container_of(item, struct job, call);
+  int decoded;
+  (void)answer_batch;
+  if (err == PF_ECANCEL) return; /* job_drop_all */
+  if (err || hop_answer_decode(&decoded, hop_complete_answers, answer))
+    job_again_later(job);
+  else
+    job_end(job);
+}
+
+static void job_report(struct job *job) {
+  const struct fetch *f = &job->fetch;
+  struct hop_complete item = {.job = job->item.job, .fence = job->item.fence, .retry = job->retry};
+  if (job->retry) {
+    item.outcome = f->outcome;
+    item.certainty = f->certainty;
+    item.retry_after_ms = f->retry_after_ms;
+  }
+  pf_buf_clear(&job->head);
+  hop_complete_encode(&job->head, &item);
+  job->call = (struct http_item){.head = pf_buf_view(&job->head), .done = job_on_reported};
+  PF_FAULT("executor.before_complete");
+  peer_send(job->app->complete, &job->call);
+}
+
+static void job_report_first(struct job *job) {
+  job_move(job, JOB_REPORTING);
+  fetch_release(&job->fetch);
+  job_report(job);
+}
+
+/* ---- DELIVERING ---- */
+
+static void job_on_delivered(struct result_call *call, enum hop_result_answer answer) {
+  struct job *job = pf_container_of(call, struct job, result);
+  if (answer == HOP_RESULT_UNKNOWN)
+    pf_log(&job->app->log, PF_LOG_WARN, "result_unknown", "job=%016llx%016llx attempt=%d",
+        (unsigned long long)job->item.job.origin, (unsigned long long)job->item.job.local,
+        job->item.attempt);
+  job_report_first(job);
+}
+
+static void job_encode_result(struct job *job, bool with_headers) {
+  const struct fetch *f = &job->fetch;
+  struct hop_result result = {
+      .job = job->item.job,
+      .fence = job->item.fence,
+      .attempt = job->item.attempt,
+      .capability = job->item.capability,
+      .outcome = f->outcome,
+      .certainty = f->certainty,
+      .status = f->status,
+      .error = pf_slice_str(f->error),
+      .response_length = f->response_length,
+      .headers = f->headers,
+      .header_count = with_headers ? f->header_count : 0,
+      .has_body = f->request.include & WIRE_INCLUDE_BODY &&
+                  (f->outcome == OUTCOME_OK || f->outcome == OUTCOME_STATUS_NAMED),
+      .reused = f->reused,
+      .timings = f->timings,
+  };
+  result.timings.queue = job->item.queue_ms;
+  pf_buf_clear(&job->head);
+  hop_result_encode(&job->head, &result);
+  job->result.item = (struct http_item){.head = pf_buf_view(&job->head)};
+  if (result.has_body) job->result.item.body = pf_buf_view(&f->body);
+}
+
+static void job_deliver(struct job *job) {
+  job_move(job, JOB_DELIVERING);
+  job_encode_result(job, true);
+  /* 64 KiB of headers can grow when written as JSON; the result itself must not be lost for that.
+   */
+  if (job->head.err) job_encode_result(job, false);
+  PF_ASSERT(!job->head.err);
+  job->result.done = job_on_delivered;
+  results_send(job->app->results, job->item.job.origin, &job->result);
+}
+
+/* ---- FETCHING ---- */
+
+/* The orchestrator makes another attempt where that cannot do the external effect twice. */
+static bool job_wants_retry(const struct job *job) {
+  const struct fetch *f = &job->fetch;
+  if (job->item.last || !outcome_retried(f->outcome)) return false;
+  return job->item.repeatable || f->certainty == CERTAINTY_NOT_SENT ||
+         f->outcome == OUTCOME_STATUS_NAMED;
+}
+
+static void job_on_fetched(struct fetch *f) {
+  struct job *job = job_of_fetch(f);
+  PF_FAULT("executor.after_fetch");
+  if (f->lapsed) { /* it is somebody else's by now */
+    job_end(job);
+    return;
+  }
+  if (f->outcome == OUTCOME_OK && wire_retry_names(&job->item.retry, f->status)) {
+    f->outcome = OUTCOME_STATUS_NAMED;
+    snprintf(f->error, sizeof(f->error), "the target answered %d, %s", f->status,
+        outcome_text(OUTCOME_STATUS_NAMED));
+  }
+  job->retry = job_wants_retry(job);
+  if (job->retry)
+    job_report_first(job);
+  else
+    job_deliver(job);
+}
+
+static void job_fetch(struct job *job) {
+  struct fetch *f = &job->fetch;
+  int64_t budget_ms = job->item.attempt_ms;
+  if (job->item.deadline_ms > 0 && job->item.deadline_ms < budget_ms)
+    budget_ms = job->item.deadline_ms;
+  f->attempt_ms = budget_ms;
+  f->done = job_on_fetched;
+  fetch_start(job->app->engine, f);
+}
+
+/* ---- STARTING ---- */
+
+static void job_on_started(
+    struct http_item *item, int err, struct pf_slice answer, struct pf_slice answer_batch) {
+  struct job *job = pf_container_of(item, struct job, call);
+  int go = 0;
+  (void)answer_batch;
+  if (err == PF_ECANCEL) return; /* job_drop_all */
+  if (err || hop_answer_decode(&go, hop_start_answers, answer)) {
+    job_again_later(job);
+    return;
+  }
+  if (!go) {
+    job_end(job);
+    return;
+  }
+  job_move(job, JOB_FETCHING);
+  job_fetch(job);
+}
+
+static void job_start(struct job *job) {
+  if (!app_may_act(job->app)) {
+    job_end(job); /* the lease has run out: the orchestrator gives it to somebody else */
+    return;
+  }
+  struct hop_held held = job_held(job);
+  pf_buf_clear(&job->head);
+  hop_held_encode(&job->head, &held);
+  job->call = (struct http_item){.head = pf_buf_view(&job->head), .done = job_on_started};
+  peer_send(job->app->start, &job->call);
+}
+
+/* ---- taking ---- */
+
+size_t job_slots_free(const struct app *app) {
+  size_t max = (size_t)app->config.buffer_max;
+  /* What is under way still needs room for its answers. */
+  if (app->draining || app->jobs.count >= app->slots || fetch_buffered(app->engine) > max / 4 * 3)
+    return 0;
+  return app->slots - app->jobs.count;
+}
+
+enum hop_execute_answer job_take(
+    struct app *app, const struct hop_execute *item, struct pf_slice request) {
+  if (seen_has(&app->seen, item->fence)) return HOP_EXECUTE_SEEN;
+  if (job_slots_free(app) == 0) return HOP_EXECUTE_FULL;
+  seen_put(&app->seen, item->fence);
+  struct job *job = job_new(app);
+  job->app = app;
+  job->item = *item;
+  job->retry = false;
+  job->backoff_ms = BACKOFF_MIN_MS;
+  job->again = (struct timer){.fire = job_on_again};
+  job->fetch =
+      (struct fetch){.arena = &job->arena, .job = item->job, .taken_ns = pf_clock_mono_ns()};
+  pf_map_put(&app->jobs, &job->node, fence_hash(item->fence));
+
+  struct pf_error why = {0};
+  struct pf_slice copy = pf_arena_copy(&job->arena, request);
+  int err = wire_request_decode(&job->fetch.request, copy, &job->arena, &why);
+  PF_FAULT("executor.before_start");
+  if (!err && !item->repeatable) {
+    job->state = JOB_STARTING;
+    job_start(job);
+    return HOP_EXECUTE_TAKEN;
+  }
+  job->state = JOB_FETCHING;
+  if (!err) {
+    job_fetch(job);
+    return HOP_EXECUTE_TAKEN;
+  }
+  job->fetch.outcome = OUTCOME_BAD_REQUEST;
+  job->fetch.certainty = CERTAINTY_NOT_SENT;
+  snprintf(job->fetch.error, sizeof(job->fetch.error), "%s", why.text);
+  job_deliver(job);
+  return HOP_EXECUTE_TAKEN;
+}
+
+void job_abort(struct app *app, const struct hop_held *held) {
+  struct pf_map_node *node =
+      pf_map_find(&app->jobs, fence_hash(held->fence), job_has_fence, &held->fence);
+  struct job *job = node ? pf_container_of(node, struct job, node) : NULL;
+  if (!job || !pf_job_id_eq(job->item.job, held->job)) return;
+  if (job->state == JOB_FETCHING) {
+    fetch_cancel(&job->fetch);
+    job_end(job);
+  } else if (job->state == JOB_STARTING && pf_heap_has(&job->again.node)) {
+    job_end(job); /* otherwise the answer to START, under way, says no */
+  }
+}
+
+static void job_append_held(struct pf_map_node *node, void *arg) {
+  struct hop_held held = job_held(pf_container_of(node, struct job, node));
+  hop_held_append(arg, &held);
+}
+
+void job_list_held(struct app *app, struct pf_buf *buf) {
+  pf_map_each(&app->jobs, job_append_held, buf);
+}
+
+static void job_drop(struct pf_map_node *node, void *arg) {
+  struct job *job = pf_container_of(node, struct job, node);
+  struct app *app = arg;
+  fetch_cancel(&job->fetch);
+  fetch_release(&job->fetch);
+  timer_stop(&app->timers, &job->again);
+  pf_map_del(&app->jobs, &job->node);
+  job_free(job);
+}
+
+/* The peers are gone or about to be, so no call of a job comes back. */
+void job_drop_all(struct app *app) {
+  pf_map_each(&app->jobs, job_drop, app);
+  struct pf_list *link;
+  while ((link = pf_list_pop(&app->idle_jobs)) != NULL)
+    job_free(pf_container_of(link, struct job, link));
+}

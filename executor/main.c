@@ -1,0 +1,160 @@
+/* proxyfetch-executor: opens the parts in order, runs the loop, closes them in order.
+ *
+ * stop    no new jobs -> those under way end, or drain-ms pass -> deregister -> close -> loop ends
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/rand.h"
+#include "executor/app.h"
+#include "executor/control.h"
+#include "executor/job.h"
+#include "loop/listen.h"
+#include "wire/batch.h"
+
+#define FILES_BESIDES_SLOTS                                                                        \
+  1024 /* idle connections, sockets of the other processes, epoll sets                             \
+        */
+
+bool app_may_act(void *arg) {
+  const struct app *app = arg;
+  return pf_clock_mono_ms() < app->lease_until_ms;
+}
+
+/* ---- stop ---- */
+
+static void app_on_part_closed(void *arg) {
+  (void)arg; /* the loop ends when all have */
+}
+
+static void app_close(struct app *app) {
+  timer_stop(&app->timers, &app->stop);
+  results_free(app->results);
+  peer_free(app->start);
+  peer_free(app->complete);
+  job_drop_all(app);
+  control_free(app);
+  seen_done(&app->seen);
+  pf_map_done(&app->jobs);
+  fetch_engine_close(app->engine, app_on_part_closed, app);
+  timers_close(&app->timers, app_on_part_closed, app);
+  http_close(app->http, app_on_part_closed, app);
+  web_close(app->web, app_on_part_closed, app);
+}
+
+static void app_on_stop(struct timer *timer) {
+  struct app *app = pf_container_of(timer, struct app, stop);
+  if (app->jobs.count) pf_log(&app->log, PF_LOG_WARN, "jobs_dropped", "jobs=%zu", app->jobs.count);
+  control_deregister(app, app_close);
+}
+
+void app_jobs_gone(struct app *app) {
+  /* Not from here: the last job has ended inside a callback of what is to be closed. */
+  timer_set(&app->timers, &app->stop, pf_clock_mono_ms());
+}
+
+static void app_on_drain(void *arg) {
+  struct app *app = arg;
+  pf_log(&app->log, PF_LOG_INFO, "draining", "jobs=%zu", app->jobs.count);
+  app->draining = true;
+  control_leave(app);
+  int64_t wait_ms = app->jobs.count ? app->config.drain_ms : 0;
+  timer_set(&app->timers, &app->stop, pf_clock_mono_ms() + wait_ms);
+}
+
+/* ---- start ---- */
+
+/* Each slot needs a descriptor. */
+static void app_size_slots(struct app *app) {
+  size_t wanted = (size_t)app->config.slots + FILES_BESIDES_SLOTS;
+  size_t files = pf_open_files_raise(wanted);
+  app->slots = (size_t)app->config.slots;
+  if (files >= wanted) return;
+  size_t possible = files > 2 * FILES_BESIDES_SLOTS ? files - FILES_BESIDES_SLOTS : files / 2;
+  if (possible < app->slots) app->slots = possible;
+  pf_log(&app->log, PF_LOG_WARN, "open_files_limit", "files=%zu slots=%zu", files, app->slots);
+}
+
+static void batch_head_none(void *arg, struct pf_buf *head) {
+  (void)arg;
+  pf_buf_str(head, "{}");
+}
+
+static struct http_peer *app_peer(struct app *app, const char *path) {
+  char url[APP_URL_MAX];
+  snprintf(url, sizeof(url), "%s%s", app->config.orchestrator, path);
+  struct http_peer_config config = {.url = url, .batch_head = batch_head_none};
+  struct http_peer *peer;
+  int err = peer_new(&peer, app->http, &config);
+  PF_ASSERT(err == PF_OK);
+  return peer;
+}
+
+static int app_open_engine(struct app *app) {
+  const struct config *c = &app->config;
+  struct fetch_config config = {
+      .limits = {.dns_ms = c->dns_ms,
+          .connect_ms = c->connect_ms,
+          .idle_ms = c->idle_ms,
+          .body_max = (size_t)c->body_max,
+          .buffered_max = (size_t)c->buffer_max,
+          .transfers_max = app->slots},
+      .rules = &app->rules,
+      .ca_file = c->ca_file,
+      .dns.lookup = dns_lookup_system,
+      .may_send = app_may_act,
+      .arg = app,
+  };
+  return fetch_engine_new(&app->engine, &app->loop, &config);
+}
+
+static int app_open(struct app *app, struct pf_error *reterr) {
+  app->incarnation = pf_rand_secret_u64();
+  app->stop.fire = app_on_stop;
+  pf_map_init(&app->jobs);
+  pf_list_init(&app->idle_jobs);
+  seen_init(&app->seen);
+  timers_open(&app->timers, &app->loop);
+  int err = http_new(&app->http, &app->loop);
+  if (!err) err = app_open_engine(app);
+  PF_ASSERT(err == PF_OK); /* they fail for want of memory only */
+  err = web_new(&app->web, &app->loop, reterr);
+  PF_ASSERT(err == PF_OK);
+  struct results_config results = {.http = app->http,
+      .timers = &app->timers,
+      .log = &app->log,
+      .orchestrator = app->config.orchestrator};
+  app->results = results_new(&results);
+  app->start = app_peer(app, "/v1/start");
+  app->complete = app_peer(app, "/v1/complete");
+  err = control_open(app, reterr);
+  if (err) app_close(app);
+  return err;
+}
+
+int main(int argc, char **argv) {
+  /* A look-up that nobody waits for any more still takes a thread: two tries of 2 s, unless the
+   * operator knows better. */
+  setenv("RES_OPTIONS", "timeout:2 attempts:2", 0);
+  struct app *app = pf_alloc(sizeof(*app));
+  config_read(&app->config, &app->rules, argc, argv);
+  app->log = (struct pf_log){
+      .role = "executor", .level = (enum pf_log_level)app->config.log_level, .fd = 2};
+  app_size_slots(app);
+  int rc = uv_loop_init(&app->loop);
+  PF_ASSERT(rc == 0);
+  pf_signals_open(&app->signals, &app->loop, app_on_drain, app);
+  struct pf_error why = {0};
+  int err = app_open(app, &why);
+  if (err) fprintf(stderr, "proxyfetch-executor: %s\n", why.text);
+  uv_run(&app->loop, UV_RUN_DEFAULT);
+  pf_signals_close(&app->signals);
+  uv_run(&app->loop, UV_RUN_DEFAULT);
+  rc = uv_loop_close(&app->loop);
+  PF_ASSERT(rc == 0);
+  config_done(&app->config);
+  free(app);
+  return err ? PF_EXIT_START : PF_EXIT_OK;
+}

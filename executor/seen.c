@@ -1,0 +1,66 @@
+#include "executor/seen.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WORD_BITS 64
+
+void seen_init(struct seen *seen) {
+  *seen = (struct seen){0};
+}
+
+void seen_done(struct seen *seen) {
+  for (size_t i = 0; i < SEEN_EPOCHS; i++)
+    free(seen->epochs[i].bits);
+  *seen = (struct seen){0};
+}
+
+static uint64_t *word_of(const struct seen_epoch *e, uint64_t counter) {
+  return &e->bits[counter % SEEN_WINDOW / WORD_BITS];
+}
+
+static uint64_t bit_of(uint64_t counter) {
+  return (uint64_t)1 << (counter % WORD_BITS);
+}
+
+static const struct seen_epoch *epoch_find(const struct seen *seen, uint64_t epoch) {
+  for (size_t i = 0; i < SEEN_EPOCHS; i++)
+    if (seen->epochs[i].bits && seen->epochs[i].epoch == epoch) return &seen->epochs[i];
+  return NULL;
+}
+
+bool seen_has(const struct seen *seen, struct pf_fence fence) {
+  const struct seen_epoch *e = epoch_find(seen, fence.epoch);
+  if (!e || fence.counter >= e->end) return false;
+  if (e->end - fence.counter > SEEN_WINDOW) return true;
+  return *word_of(e, fence.counter) & bit_of(fence.counter);
+}
+
+/* The window of an epoch; a new one takes the place of that used longest ago. */
+static struct seen_epoch *epoch_take(struct seen *seen, struct pf_fence fence) {
+  struct seen_epoch *oldest = &seen->epochs[0];
+  for (size_t i = 0; i < SEEN_EPOCHS; i++) {
+    struct seen_epoch *e = &seen->epochs[i];
+    if (e->bits && e->epoch == fence.epoch) return e;
+    if (e->used < oldest->used) oldest = e;
+  }
+  free(oldest->bits);
+  *oldest = (struct seen_epoch){.epoch = fence.epoch, .bits = pf_alloc(SEEN_WINDOW / 8)};
+  /* The first dispatch that arrives need not be the first that was sent. */
+  oldest->end = fence.counter < SEEN_WINDOW / 2 ? SEEN_WINDOW / 2 : fence.counter;
+  return oldest;
+}
+
+void seen_put(struct seen *seen, struct pf_fence fence) {
+  struct seen_epoch *e = epoch_take(seen, fence);
+  e->used = ++seen->uses;
+  if (fence.counter >= e->end) { /* the window moves: what comes in is not seen yet */
+    if (fence.counter - e->end >= SEEN_WINDOW)
+      memset(e->bits, 0, SEEN_WINDOW / 8);
+    else
+      for (uint64_t c = e->end; c <= fence.counter; c++)
+        *word_of(e, c) &= ~bit_of(c);
+    e->end = fence.counter + 1;
+  }
+  if (e->end - fence.counter <= SEEN_WINDOW) *word_of(e, fence.counter) |= bit_of(fence.counter);
+}
