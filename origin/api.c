@@ -97,13 +97,46 @@ static void route_actors(
         prefer_wait_ms(request));
 }
 
-/* GET and DELETE /v1/jobs/{id}, GET /v1/jobs/{id}/body */
+/* GET /v1/jobs?state=&limit= */
+static void route_list(struct origin *origin, const struct web_request *request) {
+  struct pf_buf state, limit;
+  pf_buf_init(&state, 64);
+  pf_buf_init(&limit, 64);
+  web_query_param(request->query, "state", &state);
+  bool limited = web_query_param(request->query, "limit", &limit);
+  pf_buf_append(&limit, "", 1);
+  if (request->method != WEB_GET)
+    respond_no_method(origin, request, "GET");
+  else
+    core_on_api_list(origin_enter(origin), request->id, pf_buf_view(&state),
+        limited && !limit.err ? strtoll(limit.data, NULL, 10) : 100);
+  pf_buf_done(&state);
+  pf_buf_done(&limit);
+}
+
+/* What is below a job: its body to read, or a parked job to run again. */
+static void route_job_part(struct origin *origin, const struct web_request *request,
+    struct pf_job_id id, struct pf_slice part) {
+  bool body = pf_slice_is(part, "body");
+  if (request->method != (body ? WEB_GET : WEB_POST))
+    respond_no_method(origin, request, body ? "GET" : "POST");
+  else if (body)
+    core_on_api_body(origin_enter(origin), request->id, id);
+  else
+    core_on_api_rerun(origin_enter(origin), request->id, id);
+}
+
+/* GET and DELETE /v1/jobs/{id}, GET /v1/jobs/{id}/body, POST /v1/jobs/{id}/rerun */
 static void route_jobs(
     struct origin *origin, const struct web_request *request, struct pf_slice path) {
   struct pf_slice id_text, part = {0};
   struct pf_job_id id;
+  if (path.len == 0) {
+    route_list(origin, request);
+    return;
+  }
   if (!next_segment(&path, &id_text) || (path.len && !next_segment(&path, &part)) || path.len ||
-      (part.len && !pf_slice_is(part, "body"))) {
+      (part.len && !pf_slice_is(part, "body") && !pf_slice_is(part, "rerun"))) {
     respond_error(origin, request, 404, "not_found",
         "no such path; a job is /v1/jobs/{id}, its body /v1/jobs/{id}/body");
     return;
@@ -113,10 +146,8 @@ static void route_jobs(
     return;
   }
   struct core *core = origin_enter(origin);
-  if (part.len && request->method == WEB_GET)
-    core_on_api_body(core, request->id, id);
-  else if (part.len)
-    respond_no_method(origin, request, "GET");
+  if (part.len)
+    route_job_part(origin, request, id, part);
   else if (request->method == WEB_GET)
     core_on_api_job(core, request->id, id, query_wait_ms(request));
   else if (request->method == WEB_DELETE)

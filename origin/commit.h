@@ -27,6 +27,7 @@ enum op_kind {
   OP_JOB_RECEIVED,   /* id, a = result head, b = result body: safe before its continuation runs */
   OP_JOB_RUNS,       /* id, n = runs of the continuation, counted before the run */
   OP_JOB_PARK,       /* id, a = why: kept, and reported, but no longer tried */
+  OP_JOB_UNPARK,     /* id: it gets a new budget of runs */
   OP_JOB_DELETE,     /* id */
   OP_RESULT_PUT,     /* id, other = actor, n = wall ms, flag = ended by the origin, a = result
                       * message, b = body, c = whom a late result is for */

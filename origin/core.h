@@ -116,8 +116,9 @@ enum job_state {
   JOB_PARKED,
   JOB_STATE_COUNT
 };
-#define JOB_RUNS_MAX 5 /* runs of a continuation that take the process down, before it is parked   \
-                        */
+#define JOB_RUNS_MAX                                                                               \
+  5 /* runs of a continuation that take the process down, before it is parked                      \
+     */
 
 struct job {
   struct pf_map_node node;
@@ -289,6 +290,12 @@ void core_on_api_fetch(struct core *core, uint64_t request, struct pf_slice clas
 void core_on_api_job(struct core *core, uint64_t request, struct pf_job_id id, int64_t wait_ms);
 void core_on_api_body(struct core *core, uint64_t request, struct pf_job_id id);
 void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id);
+/* The jobs that are not done, oldest first, at most limit (and CORE_LIST_MAX); state empty = all.
+ */
+#define CORE_LIST_MAX 1000
+void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit);
+/* Gives a parked job a new budget of runs. */
+void core_on_api_rerun(struct core *core, uint64_t request, struct pf_job_id id);
 
 /* ---- the queue and the executors ---- */
 

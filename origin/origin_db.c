@@ -44,6 +44,7 @@ enum sql {
   SQL_JOB_RECEIVED,
   SQL_JOB_RUNS,
   SQL_JOB_PARK,
+  SQL_JOB_UNPARK,
   SQL_JOB_DELETE,
   SQL_RESULT_PUT,
   SQL_RESULT_LATE,
@@ -85,6 +86,7 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_JOB_RECEIVED] = "UPDATE jobs SET result = ?2, body = ?3 WHERE id = ?1",
     [SQL_JOB_RUNS] = "UPDATE jobs SET runs = ?2 WHERE id = ?1",
     [SQL_JOB_PARK] = "UPDATE jobs SET parked = ?2 WHERE id = ?1",
+    [SQL_JOB_UNPARK] = "UPDATE jobs SET parked = NULL, runs = 0 WHERE id = ?1",
     [SQL_JOB_DELETE] = "DELETE FROM jobs WHERE id = ?1",
     [SQL_RESULT_PUT] =
         "INSERT OR REPLACE INTO results(id, actor, done_ms, ended, message, body, whom)"
@@ -257,6 +259,8 @@ static int apply_op(struct origin_db *db, struct op *op) {
     stmt = bind_id(db, SQL_JOB_PARK, op);
     store_bind_text(stmt, 2, op->a);
     return store_run(stmt);
+  case OP_JOB_UNPARK:
+    return store_run(bind_id(db, SQL_JOB_UNPARK, op));
   case OP_JOB_DELETE:
     return store_run(bind_id(db, SQL_JOB_DELETE, op));
   case OP_RESULT_PUT:

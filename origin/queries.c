@@ -209,3 +209,77 @@ void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id
   queries_wait(core, job, request, WAIT_MS_MAX, false); /* answered when the end is durable */
   jobs_end(core, job, OUTCOME_CANCELED, pf_slice_str(outcome_text(OUTCOME_CANCELED)));
 }
+
+/* ---- for operators ---- */
+
+struct listing {
+  struct core *core;
+  struct pf_slice state;
+  const struct job **jobs;
+  size_t count;
+};
+
+static void list_one(struct pf_map_node *node, void *arg) {
+  struct listing *listing = arg;
+  const struct job *job = pf_container_of(node, struct job, node);
+  if (listing->state.len == 0 || pf_slice_is(listing->state, state_name(job)))
+    listing->jobs[listing->count++] = job;
+}
+
+static int older_first(const void *a, const void *b) {
+  uint64_t left = (*(const struct job *const *)a)->local;
+  uint64_t right = (*(const struct job *const *)b)->local;
+  return (left > right) - (left < right);
+}
+
+static void encode_listed(struct json_writer *w, const struct core *core, const struct job *job) {
+  char id[PF_ID_TEXT];
+  pf_job_id_print(id, jobs_id(core, job));
+  json_begin_object(w, NULL);
+  json_put_text(w, "reqId", id);
+  json_put_text(w, "state", state_name(job));
+  json_put_string(w, "host", job->host);
+  json_put_string(w, "continuation", job->continuation_name);
+  json_put_ms(w, "ageMs", (double)(core->now_ns - job->received_ns) / 1e6);
+  json_put_int(w, "runs", job->runs);
+  if (job->client_id.len) json_put_string(w, "clientId", job->client_id);
+  json_end_object(w);
+}
+
+void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit) {
+  struct listing listing = {core, state, pf_alloc((core->jobs.count + 1) * sizeof(void *)), 0};
+  pf_map_each(&core->jobs, list_one, &listing);
+  qsort(listing.jobs, listing.count, sizeof(*listing.jobs), older_first);
+  if (limit > CORE_LIST_MAX) limit = CORE_LIST_MAX;
+  struct pf_buf body;
+  pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
+  struct json_writer w = json_writer(&body);
+  json_begin_object(&w, NULL);
+  json_put_int(&w, "total", (int64_t)listing.count);
+  json_begin_array(&w, "jobs");
+  for (size_t i = 0; i < listing.count && (int64_t)i < limit; i++)
+    encode_listed(&w, core, listing.jobs[i]);
+  json_end_array(&w);
+  json_end_object(&w);
+  core->edge.respond(core->edge_arg, request, 200, NULL, pf_buf_view(&body));
+  pf_buf_done(&body);
+  free(listing.jobs);
+}
+
+void core_on_api_rerun(struct core *core, uint64_t request, struct pf_job_id id) {
+  struct job *job = id.origin == core->origin_id ? jobs_find(core, id.local) : NULL;
+  if (!job || job->state != JOB_PARKED) {
+    queries_error(core, request, 409, "not_parked", "no parked job of that id");
+    return;
+  }
+  if (!job->continuation) {
+    queries_error(core, request, 409, "continuation_unknown",
+        "this origin does not know the job's continuation; start one that does, then run it again");
+    return;
+  }
+  job->runs = 0;
+  commit_op(core->open, OP_JOB_UNPARK, job->local);
+  jobs_move(core, job, JOB_RECEIVED);
+  results_run(core, job->local);
+  respond_accepted(core, job, request);
+}

@@ -450,6 +450,11 @@ static void test_poison_continuation_is_parked(void **state) {
   assert_int_equal(world_count_rows(world, "jobs"), 1);
   assert_int_equal(world_count_rows(world, "state"), 0); /* nothing of the failed runs remains */
   assert_int_equal(world->core.job_count[JOB_PARKED], 1);
+  core_on_api_rerun(&world->core, 99, job.job); /* a new budget, spent the same way */
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 99)->code, 202);
+  assert_int_equal(world->core.stats.turns_undone, 2 * JOB_RUNS_MAX);
+  assert_int_equal(world->core.job_count[JOB_PARKED], 1);
   world_done(world);
   free(world);
 }
