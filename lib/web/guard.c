@@ -1,62 +1,99 @@
-/* Rules about header values, without any I/O. */
+#include "web/guard.h"
+
 #include <arpa/inet.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#include "web/internal.h"
-
-/* Exactly 1 to 10 digits: no sign, no list of two values, no junk behind (request smuggling). */
-bool guard_content_length(const char *text, size_t len, size_t *ret_bytes) {
-  if (len == 0 || len > 10) return false;
-  size_t bytes = 0;
-  for (size_t i = 0; i < len; i++) {
-    if (text[i] < '0' || text[i] > '9') return false;
-    bytes = bytes * 10 + (size_t)(text[i] - '0');
+bool guard_content_length(struct pf_slice value, uint64_t *ret_length) {
+  if (value.len == 0 || value.len > 10) return false;
+  uint64_t length = 0;
+  for (size_t i = 0; i < value.len; i++) {
+    if (value.data[i] < '0' || value.data[i] > '9') return false;
+    length = length * 10 + (uint64_t)(value.data[i] - '0');
   }
-  *ret_bytes = bytes;
+  *ret_length = length;
   return true;
 }
 
-/* Host without its port, brackets kept off. */
-static void host_name(const char *host, char *name, size_t size) {
-  const char *end = host[0] == '[' ? strchr(host, ']') : strrchr(host, ':');
-  if (host[0] == '[') host++;
-  if (!end) end = host + strlen(host);
-  size_t len = (size_t)(end - host) < size - 1 ? (size_t)(end - host) : size - 1;
-  memcpy(name, host, len);
-  name[len] = '\0';
+static bool same_text(struct pf_slice a, const char *b) {
+  return strlen(b) == a.len && strncasecmp(a.data, b, a.len) == 0;
 }
 
-/* A page of another site can make a browser send its own name here (DNS rebinding), never an
- * address that it does not own: literal addresses and localhost are safe, names must be allowed. */
-bool guard_host(const char *host, const char *const *allowed) {
-  char name[256];
-  unsigned char address[16];
-  host_name(host, name, sizeof(name));
-  if (strcasecmp(name, "localhost") == 0 || inet_pton(AF_INET, name, address) == 1 ||
-      inet_pton(AF_INET6, name, address) == 1)
-    return true;
-  for (; allowed && *allowed; allowed++)
-    if (strcasecmp(*allowed, name) == 0 || strcasecmp(*allowed, host) == 0) return true;
+static struct pf_slice trim(struct pf_slice s) {
+  while (s.len && (s.data[0] == ' ' || s.data[0] == '\t'))
+    s = pf_slice(s.data + 1, s.len - 1);
+  while (s.len && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t'))
+    s.len--;
+  return s;
+}
+
+bool guard_list_has(struct pf_slice list, const char *token) {
+  while (list.len) {
+    const char *comma = memchr(list.data, ',', list.len);
+    size_t len = comma ? (size_t)(comma - list.data) : list.len;
+    if (same_text(trim(pf_slice(list.data, len)), token)) return true;
+    size_t used = comma ? len + 1 : len;
+    list = pf_slice(list.data + used, list.len - used);
+  }
   return false;
 }
 
-bool guard_origin(const char *origin, const char *host, const char *const *allowed) {
+/* Cuts a port off and the brackets of an IPv6 address. */
+static bool host_name(struct pf_slice host, struct pf_slice *ret_name) {
+  struct pf_slice name = host, port = {0};
+  if (host.len && host.data[0] == '[') {
+    const char *end = memchr(host.data, ']', host.len);
+    if (!end) return false;
+    name = pf_slice(host.data + 1, (size_t)(end - host.data) - 1);
+    port = pf_slice(end + 1, host.len - name.len - 2);
+  } else {
+    const char *colon = memchr(host.data, ':', host.len);
+    if (colon) {
+      name.len = (size_t)(colon - host.data);
+      port = pf_slice(colon, host.len - name.len);
+    }
+  }
+  if (port.len == 1 || port.len > 6 || (port.len && port.data[0] != ':')) return false;
+  for (size_t i = 1; i < port.len; i++)
+    if (port.data[i] < '0' || port.data[i] > '9') return false;
+  *ret_name = name;
+  return name.len > 0;
+}
+
+static bool is_address(struct pf_slice name) {
+  char text[INET6_ADDRSTRLEN];
+  unsigned char bytes[16];
+  if (name.len >= sizeof(text)) return false;
+  memcpy(text, name.data, name.len);
+  text[name.len] = '\0';
+  return inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1;
+}
+
+bool guard_host_known(struct pf_slice host, const char *const *allowed) {
+  struct pf_slice name;
+  if (!host_name(host, &name)) return false;
+  if (same_text(name, "localhost") || is_address(name)) return true;
+  for (; allowed && *allowed; allowed++)
+    if (same_text(name, *allowed) || same_text(host, *allowed)) return true;
+  return false;
+}
+
+bool guard_origin_allowed(
+    struct pf_slice origin, struct pf_slice host, const char *const *allowed) {
   static const char *const schemes[] = {"http://", "https://"};
   for (size_t i = 0; i < PF_COUNT(schemes); i++) {
     size_t len = strlen(schemes[i]);
-    if (strncasecmp(origin, schemes[i], len) == 0 && strcasecmp(origin + len, host) == 0)
+    if (origin.len == len + host.len && strncasecmp(origin.data, schemes[i], len) == 0 &&
+        strncasecmp(origin.data + len, host.data, host.len) == 0)
       return true;
   }
   for (; allowed && *allowed; allowed++)
-    if (strcmp(*allowed, "*") == 0 || strcasecmp(*allowed, origin) == 0) return true;
+    if (strcmp(*allowed, "*") == 0 || same_text(origin, *allowed)) return true;
   return false;
 }
 
-bool guard_is_json(const char *content_type) {
-  static const char json[] = "application/json";
-  size_t len = sizeof(json) - 1;
-  return strncasecmp(content_type, json, len) == 0 &&
-         (content_type[len] == '\0' || content_type[len] == ';' || content_type[len] == ' ');
+bool guard_type_is_json(struct pf_slice content_type) {
+  if (content_type.len == 0) return false;
+  const char *semicolon = memchr(content_type.data, ';', content_type.len);
+  if (semicolon) content_type.len = (size_t)(semicolon - content_type.data);
+  return same_text(trim(content_type), "application/json");
 }

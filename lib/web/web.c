@@ -1,21 +1,20 @@
-#include "web/web.h"
-
+/* The server: its context and listeners, accepting, the timer, statistics and the way to close. */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "web/internal.h"
+#include "loop/listen.h"
+#include "web/conn.h"
 
 enum {
-  ACCEPT_BATCH = 64, /* connections taken per readiness of a listening socket */
-  TICK_MS = 1000,
-  GOODBYE_MS = 200,   /* for close frames, before everything is torn down */
-  DESTROY_TURNS = 16, /* loop turns in which lws's own handles close */
+  TICK_MS = 250,
+  ACCEPT_MAX = 64,          /* connections taken in one loop turn */
+  OPEN_FILES_MAX = 1 << 20, /* lws takes 16 bytes for each possible one at start */
+  CLOSE_GRACE_MS = 1000,    /* for closing handshakes and answers under way */
+  CLOSE_TURNS = 3,          /* in which lws's handles report their end */
 };
 
 const struct web_limits web_limits_default = {.body_max = 1 << 20,
@@ -28,339 +27,252 @@ const struct web_limits web_limits_default = {.body_max = 1 << 20,
     .header_s = 10,
     .body_bytes_per_s = 1024};
 
-/* ---- life ---- */
+/* lws's own pings stay off: its timers sleep when they are set outside of its callbacks. */
+static const lws_retry_bo_t no_pings = {0};
 
-static void on_timer(uv_timer_t *timer) {
-  struct web *web = timer->data;
-  int64_t now_ms = pf_clock_mono_ms();
-  PF_LIST_EACH(link, &web->all) {
-    struct conn *conn = pf_container_of(link, struct conn, link);
-    if (conn->wsi) conn_tick(conn, now_ms);
+/* ---- opening ---- */
+
+static struct lws_context *context_new(uv_loop_t *loop) {
+  struct rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > OPEN_FILES_MAX) {
+    files.rlim_cur = OPEN_FILES_MAX;
+    (void)setrlimit(RLIMIT_NOFILE, &files); /* else lws takes memory for a billion of them */
   }
-}
-
-static void log_nothing(int level, const char *line) {
-  (void)level, (void)line; /* what matters is reported by return values and statistics */
-}
-
-int web_new(struct web **ret_web, uv_loop_t *loop, struct pf_error *reterr) {
-  lws_set_log_level(0, log_nothing);
-  struct web *web = pf_alloc(sizeof(*web));
-  web->loop = loop;
-  web->next_id = 1;
-  pf_list_init(&web->listeners);
-  pf_list_init(&web->all);
-  void *foreign_loops[] = {loop};
+  lws_set_log_level(0, NULL);
+  void *loops[] = {loop};
   struct lws_context_creation_info info = {.port = CONTEXT_PORT_NO_LISTEN,
       .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
-                 LWS_SERVER_OPTION_VALIDATE_UTF8,
-      .foreign_loops = foreign_loops,
+                 LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME,
+      .foreign_loops = loops,
       .pt_serv_buf_size = WEB_IO_BYTES,
-      .gid = -1,
-      .uid = -1};
-  web->context = lws_create_context(&info);
-  if (!web->context) {
-    free(web);
-    return pf_error_set(
-        reterr, PF_ENOMEM, "libwebsockets could not start; is libwebsockets-evlib-uv installed?");
-  }
-  web->io = pf_alloc(LWS_PRE + WEB_IO_BYTES);
-  uv_timer_init(loop, &web->timer);
-  uv_idle_init(loop, &web->idle);
-  web->timer.data = web->idle.data = web;
-  web->handles = 2;
-  uv_timer_start(&web->timer, on_timer, TICK_MS, TICK_MS);
+      .max_http_header_data = WEB_HEADER_STORE,
+      .max_http_header_pool2 = OPEN_FILES_MAX,
+      .retry_and_idle_policy = &no_pings};
+  return lws_create_context(&info);
+}
+
+static void web_on_tick(uv_timer_t *timer);
+
+int web_new(struct web **ret_web, uv_loop_t *loop, struct pf_error *reterr) {
+  struct lws_context *context = context_new(loop);
+  if (!context) return pf_error_set(reterr, PF_ENOMEM, "libwebsockets gave no context");
+  struct web *web = pf_alloc(sizeof(*web));
+  web->loop = loop;
+  web->context = context;
+  pf_list_init(&web->listeners);
+  pf_map_init(&web->ids);
+  pf_buf_init(&web->scratch, PF_BUF_MAX_DEFAULT);
+  pf_arena_init(&web->arena);
+  uv_timer_init(loop, &web->tick);
+  web->tick.data = web;
+  web->handles = 1;
+  uv_timer_start(&web->tick, web_on_tick, TICK_MS, TICK_MS);
   *ret_web = web;
   return PF_OK;
 }
 
-/* ---- listening ---- */
-
-static void adopt(struct listener *listener, int fd) {
-  int on = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  /* lws takes the connection in as if it had accepted it, and owns fd from here on. */
-  struct conn *conn = conn_new(listener);
-  struct lws *wsi = lws_adopt_socket_vhost(listener->vhost, fd);
-  if (!wsi) {
-    conn_free(conn);
-    return;
-  }
-  conn->wsi = wsi;
-  lws_set_opaque_user_data(wsi, conn);
-}
-
-static void on_connection(uv_poll_t *poll, int status, int events) {
-  (void)events;
-  struct listener *listener = poll->data;
-  int fd;
-  if (status < 0 || uv_fileno((uv_handle_t *)poll, &fd)) return;
-  for (int i = 0; i < ACCEPT_BATCH; i++) {
-    int conn = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (conn < 0) return;
-    if (listener->web->stats.connections >= listener->config.limits.connections_max) {
-      listener->web->stats.refused++;
-      close(conn);
-      continue;
-    }
-    adopt(listener, conn);
-  }
-}
-
-static int open_vhost(struct listener *listener, struct pf_error *reterr) {
-  char name[32];
-  snprintf(name, sizeof(name), "listener-%p", (void *)listener);
-  struct lws_context_creation_info info = {.port = CONTEXT_PORT_NO_LISTEN_SERVER,
+static int vhost_new(struct web_listener *l, struct pf_error *reterr) {
+  char name[PF_ADDR_TEXT];
+  pf_sockaddr_print(name, (const struct sockaddr *)&l->bound.addr[0]);
+  struct lws_context_creation_info info = {.port = CONTEXT_PORT_NO_LISTEN,
       .vhost_name = name,
       .protocols = web_protocols,
-      .options = LWS_SERVER_OPTION_VALIDATE_UTF8,
-      .keepalive_timeout = WEB_KEEPALIVE_S,
-      .timeout_secs = (unsigned)listener->config.limits.header_s};
-  listener->vhost = lws_create_vhost(listener->web->context, &info);
-  return listener->vhost ? PF_OK : pf_error_set(reterr, PF_ENOMEM, "cannot create a virtual host");
+      .keepalive_timeout = WEB_IDLE_S,
+      .timeout_secs = WEB_IDLE_S,
+      .timeout_secs_ah_idle = (unsigned)l->config.limits.header_s,
+      .retry_and_idle_policy = &no_pings};
+  l->vhost = lws_create_vhost(l->web->context, &info);
+  return l->vhost ? PF_OK : pf_error_set(reterr, PF_ENOMEM, "no memory for listener %s", name);
+}
+
+/* ---- accepting ---- */
+
+static void conn_open(struct web_listener *l, int fd) {
+  const struct web_limits *limits = &l->config.limits;
+  struct conn *c = pf_alloc(sizeof(*c));
+  pf_list_init(&c->link);
+  c->listener = l;
+  pf_buf_init(&c->in, limits->body_max > limits->frame_max ? limits->body_max : limits->frame_max);
+  conn_outbox_init(c);
+  c->wsi = lws_adopt_socket_vhost(l->vhost, fd);
+  if (!c->wsi) { /* fd is closed */
+    free(c);
+    return;
+  }
+  lws_set_opaque_user_data(c->wsi, c);
+  lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0);
+  l->connections++;
+  l->web->stats.connections++;
+  conn_enter(c, CONN_HEADER);
+}
+
+static void listener_on_readable(uv_poll_t *poll, int status, int events) {
+  struct web_listener *l = poll->data;
+  (void)events;
+  int fd = l->fds[poll - l->polls];
+  for (int n = 0; status == 0 && n < ACCEPT_MAX; n++) {
+    int peer = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (peer < 0) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        uv_poll_stop(poll); /* it would be reported again at once; the next tick tries again */
+        l->paused = true;
+      }
+      return; /* otherwise all are taken, or one has gone before we took it */
+    }
+    if (l->connections < l->config.limits.connections_max) {
+      conn_open(l, peer);
+    } else {
+      l->web->stats.refused++;
+      close(peer);
+    }
+  }
+}
+
+static void listener_resume(struct web_listener *l) {
+  if (!l->paused) return;
+  l->paused = false;
+  for (unsigned i = 0; i < l->bound.count; i++)
+    if (l->fds[i] >= 0) uv_poll_start(&l->polls[i], UV_READABLE, listener_on_readable);
 }
 
 int web_listen(struct web *web, const struct web_listener_config *config,
     struct pf_listen_addr *ret_bound, struct pf_error *reterr) {
-  struct listener *listener = pf_alloc(sizeof(*listener));
-  listener->web = web;
-  listener->config = *config;
-  int err = pf_listen_open(&config->listen, &listener->sockets, reterr);
-  if (!err) {
-    err = open_vhost(listener, reterr);
-    if (err) pf_listen_close(&listener->sockets);
-  }
+  struct pf_listeners sockets;
+  int err = pf_listen_open(&config->listen, &sockets, reterr);
+  if (err) return err;
+  struct web_listener *l = pf_alloc(sizeof(*l));
+  l->web = web;
+  l->config = *config;
+  l->bound = sockets.bound;
+  for (int i = 0; i < CONN_PHASES; i++)
+    pf_list_init(&l->phases[i]);
+  err = vhost_new(l, reterr);
   if (err) {
-    free(listener);
+    pf_listen_close(&sockets);
+    free(l);
     return err;
   }
-  listener->poll_count = listener->sockets.bound.count;
-  for (unsigned i = 0; i < listener->poll_count; i++) {
-    PF_ASSERT(uv_poll_init(web->loop, &listener->polls[i], listener->sockets.fds[i]) == 0);
-    listener->polls[i].data = listener;
-    uv_poll_start(&listener->polls[i], UV_READABLE, on_connection);
+  pf_list_push(&web->listeners, &l->link);
+  for (unsigned i = 0; i < l->bound.count; i++) {
+    l->fds[i] = sockets.fds[i];
+    int uv = uv_poll_init(web->loop, &l->polls[i], l->fds[i]);
+    PF_ASSERT(uv == 0); /* a fresh listening socket that nobody else polls */
+    l->polls[i].data = l;
+    web->handles++;
+    uv_poll_start(&l->polls[i], UV_READABLE, listener_on_readable);
   }
-  listener->polls_open = listener->poll_count;
-  web->handles += listener->poll_count;
-  pf_list_push(&web->listeners, &listener->link);
-  *ret_bound = listener->sockets.bound;
+  *ret_bound = l->bound;
   return PF_OK;
 }
 
-static void on_handle_closed(struct web *web) {
-  web->handles--;
-}
-
-static void on_poll_closed(uv_handle_t *handle) {
-  struct listener *listener = handle->data;
-  if (--listener->polls_open == 0) pf_listen_close(&listener->sockets);
-  on_handle_closed(listener->web);
-}
-
-void web_stop_listening(struct web *web) {
-  PF_LIST_EACH(link, &web->listeners) {
-    struct listener *listener = pf_container_of(link, struct listener, link);
-    for (unsigned i = 0; i < listener->poll_count; i++)
-      uv_close((uv_handle_t *)&listener->polls[i], on_poll_closed);
-    listener->poll_count = 0;
-  }
-}
-
-/* ---- requests ---- */
-
-bool web_request_header(
-    const struct web_request *req, const char *name, struct pf_slice *ret_value) {
-  struct conn *conn = req->priv;
-  char with_colon[64];
-  static const struct {
-    const char *name;
-    enum lws_token_indexes token;
-  } known[] = {{"host", WSI_TOKEN_HOST}, {"origin", WSI_TOKEN_ORIGIN},
-      {"content-type", WSI_TOKEN_HTTP_CONTENT_TYPE}, {"accept", WSI_TOKEN_HTTP_ACCEPT},
-      {"authorization", WSI_TOKEN_HTTP_AUTHORIZATION},
-      {"if-none-match", WSI_TOKEN_HTTP_IF_NONE_MATCH}};
-  pf_buf_clear(&conn->header);
-  char *to = pf_buf_reserve(&conn->header, WEB_HEADER_VALUE_MAX);
-  int len = -1;
-  for (size_t i = 0; i < PF_COUNT(known); i++)
-    if (strcmp(known[i].name, name) == 0)
-      len = lws_hdr_copy(conn->wsi, to, WEB_HEADER_VALUE_MAX, known[i].token);
-  if (len <= 0) {
-    int name_len = snprintf(with_colon, sizeof(with_colon), "%s:", name);
-    len = lws_hdr_custom_copy(conn->wsi, to, WEB_HEADER_VALUE_MAX, with_colon, name_len);
-  }
-  if (len <= 0) return false;
-  *ret_value = pf_slice(to, (size_t)len);
-  return true;
-}
-
-static int hex_digit(char c) {
-  return c >= '0' && c <= '9'                 ? c - '0'
-         : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
-                                              : -1;
-}
-
-static void percent_decode(struct pf_buf *buf, struct pf_slice text) {
-  for (size_t i = 0; i < text.len; i++) {
-    char c = text.data[i] == '+' ? ' ' : text.data[i];
-    if (c == '%' && i + 2 < text.len && hex_digit(text.data[i + 1]) >= 0 &&
-        hex_digit(text.data[i + 2]) >= 0) {
-      c = (char)(hex_digit(text.data[i + 1]) << 4 | hex_digit(text.data[i + 2]));
-      i += 2;
-    }
-    pf_buf_append(buf, &c, 1);
-  }
-}
-
-bool web_query_param(struct pf_slice query, const char *name, struct pf_buf *buf) {
-  size_t name_len = strlen(name);
-  while (query.len > 0) {
-    const char *amp = memchr(query.data, '&', query.len);
-    size_t len = amp ? (size_t)(amp - query.data) : query.len;
-    if (len >= name_len && memcmp(query.data, name, name_len) == 0 &&
-        (len == name_len || query.data[name_len] == '=')) {
-      size_t skip = len == name_len ? name_len : name_len + 1;
-      percent_decode(buf, pf_slice(query.data + skip, len - skip));
-      return true;
-    }
-    size_t next = amp ? len + 1 : len;
-    query = pf_slice(query.data + next, query.len - next);
-  }
-  return false;
-}
-
-static const char *reason_phrase(int status) {
-  static const struct {
-    int status;
-    const char *text;
-  } phrases[] = {{200, "OK"}, {202, "Accepted"}, {204, "No Content"}, {304, "Not Modified"},
-      {400, "Bad Request"}, {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
-      {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"}, {413, "Content Too Large"},
-      {415, "Unsupported Media Type"}, {422, "Unprocessable Content"}, {429, "Too Many Requests"},
-      {500, "Internal Server Error"}, {502, "Bad Gateway"}, {503, "Service Unavailable"},
-      {504, "Gateway Timeout"}, {507, "Insufficient Storage"}};
-  for (size_t i = 0; i < PF_COUNT(phrases); i++)
-    if (phrases[i].status == status) return phrases[i].text;
-  return "Status";
-}
-
-void web_respond(struct web *web, uint64_t request, const struct web_response *response) {
-  struct conn *conn = conn_find(web, request);
-  if (!conn || conn->is_ws || conn->responding) return;
-  conn->responding = true;
-  pf_buf_clear(&conn->out);
-  conn->out_sent = 0;
-  pf_buf_printf(&conn->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n",
-      response->status, reason_phrase(response->status),
-      response->content_type ? response->content_type : "application/json", response->body.len);
-  if (response->extra_headers) pf_buf_str(&conn->out, response->extra_headers);
-  if (conn->close_code) pf_buf_str(&conn->out, "Connection: close\r\n");
-  pf_buf_str(&conn->out, "\r\n");
-  if (!conn->head_only) pf_buf_slice(&conn->out, response->body);
-  if (conn->out.err) { /* over PF_BUF_MAX_DEFAULT: no answer of ours is that large */
-    conn->responding = false;
-    web_respond_error(web, request, 500, "internal", "the answer is too large");
-    return;
-  }
-  conn_want_write(conn);
-}
-
-void web_respond_error(
-    struct web *web, uint64_t request, int status, const char *code, const char *message) {
-  char body[1024];
-  /* Codes and messages are our own literals or cleaned text: no escaping is needed beyond quotes.
-   */
-  int len = snprintf(body, sizeof(body), "{\"error\":{\"code\":\"%s\",\"message\":\"", code);
-  for (const char *at = message; *at && (size_t)len < sizeof(body) - 8; at++) {
-    if (*at == '"' || *at == '\\') body[len++] = '\\';
-    body[len++] = (unsigned char)*at < 0x20 ? ' ' : *at;
-  }
-  len += snprintf(body + len, sizeof(body) - (size_t)len, "\"}}");
-  web_respond(
-      web, request, &(struct web_response){.status = status, .body = pf_slice(body, (size_t)len)});
-}
-
-/* ---- WebSocket ---- */
-
-void web_ws_send(struct web *web, uint64_t ws, struct pf_slice text) {
-  struct conn *conn = conn_find(web, ws);
-  if (!conn || !conn->is_ws || conn->doomed) return;
-  size_t backlog = conn->out.len - conn->out_sent;
-  if (backlog + text.len > conn->listener->config.limits.outbox_max && backlog > 0) {
-    web->stats.slow_readers++;
-    conn_doom(conn, 1013, "too slow; reconnect and resume");
-    return;
-  }
-  if (conn->out_sent > conn->out.len / 2 && conn->out_sent > WEB_IO_BYTES) {
-    pf_buf_consume(&conn->out, conn->out_sent);
-    conn->out_sent = 0;
-  }
-  bool idle = backlog == 0;
-  conn_put_frame(conn, 0x1, text);
-  web->stats.frames_out++;
-  if (idle && conn->established) conn_want_write(conn);
-}
-
-void web_ws_close(struct web *web, uint64_t ws, int code, const char *reason) {
-  struct conn *conn = conn_find(web, ws);
-  if (conn && conn->is_ws) conn_doom(conn, code, reason);
-}
-
-size_t web_ws_backlog(const struct web *web, uint64_t ws) {
-  const struct conn *conn = conn_find(web, ws);
-  return conn && conn->is_ws ? conn->out.len - conn->out_sent : 0;
-}
+/* ---- statistics ---- */
 
 void web_read_stats(const struct web *web, struct web_stats *ret_stats) {
   *ret_stats = web->stats;
 }
 
-/* ---- end ---- */
+/* ---- closing ----
+ *
+ *   SERVING --web_close--> CLOSING: sockets say 1001, answers under way leave
+ *           --no connection left, or out of patience--> DESTROYING: lws closes its own handles
+ *           --some turns later--> lws frees its context, closed() */
 
-static void finish(struct web *web) {
-  PF_ASSERT(pf_list_empty(&web->all));
-  while (!pf_list_empty(&web->listeners))
-    free(pf_container_of(pf_list_pop(&web->listeners), struct listener, link));
+static void web_finish(struct web *web) {
   void (*closed)(void *arg) = web->closed;
   void *arg = web->closed_arg;
-  pf_map_done(&web->conns);
-  free(web->io);
+  while (!pf_list_empty(&web->listeners))
+    free(pf_container_of(pf_list_pop(&web->listeners), struct web_listener, link));
+  pf_map_done(&web->ids);
+  pf_buf_done(&web->scratch);
+  pf_arena_done(&web->arena);
   free(web);
   closed(arg);
 }
 
-static void on_last_handle_closed(uv_handle_t *handle) {
-  struct web *web = handle->data;
-  if (--web->handles == 0) finish(web);
+static void handle_closed(uv_handle_t *handle, struct web *web) {
+  (void)handle;
+  PF_ASSERT(web->handles > 0);
+  if (--web->handles == 0) web_finish(web);
 }
 
-/* lws closes its handles over several turns; the second destroy frees what they stood in. */
-static void on_idle(uv_idle_t *idle) {
-  struct web *web = idle->data;
-  if (--web->turns_left > 0) return;
+static void web_handle_closed(uv_handle_t *handle) {
+  handle_closed(handle, handle->data);
+}
+
+static void listener_handle_closed(uv_handle_t *handle) {
+  struct web_listener *l = handle->data;
+  handle_closed(handle, l->web);
+}
+
+static void web_on_turn(uv_idle_t *turn) {
+  struct web *web = turn->data;
+  if (++web->turns < CLOSE_TURNS) return;
   lws_context_destroy(web->context);
-  uv_close((uv_handle_t *)&web->timer, on_last_handle_closed);
-  uv_close((uv_handle_t *)&web->idle, on_last_handle_closed);
+  web->context = NULL;
+  uv_close((uv_handle_t *)&web->turn, web_handle_closed);
+  uv_close((uv_handle_t *)&web->tick, web_handle_closed);
 }
 
-static void on_goodbye_over(uv_timer_t *timer) {
+static void web_destroy(struct web *web) {
+  web->stage = WEB_DESTROYING;
+  uv_timer_stop(&web->tick);
+  lws_context_destroy(web->context);
+  uv_idle_init(web->loop, &web->turn);
+  web->turn.data = web;
+  web->handles++;
+  uv_idle_start(&web->turn, web_on_turn);
+}
+
+/* Ends what is not in the middle of a goodbye. */
+static void listener_wind_down(struct web_listener *l) {
+  static const enum conn_phase open[] = {CONN_OPEN, CONN_PINGED};
+  static const enum conn_phase over[] = {CONN_HEADER, CONN_BODY, CONN_WAIT, CONN_IDLE};
+  for (size_t i = 0; i < PF_COUNT(open); i++)
+    PF_LIST_EACH(it, &l->phases[open[i]])
+  socket_close(pf_container_of(it, struct conn, link), 1001, "the server is stopping");
+  for (size_t i = 0; i < PF_COUNT(over); i++)
+    PF_LIST_EACH(it, &l->phases[over[i]]) conn_kill(pf_container_of(it, struct conn, link));
+}
+
+static void web_wind_down(struct web *web) {
+  PF_LIST_EACH(it, &web->listeners)
+  listener_wind_down(pf_container_of(it, struct web_listener, link));
+  if (web->stats.connections == 0 || uv_now(web->loop) - web->close_at_ms > CLOSE_GRACE_MS)
+    web_destroy(web);
+}
+
+static void web_on_tick(uv_timer_t *timer) {
   struct web *web = timer->data;
-  web->turns_left = DESTROY_TURNS;
-  lws_context_destroy(web->context);
-  uv_idle_start(&web->idle, on_idle);
+  if (web->stage == WEB_CLOSING) {
+    web_wind_down(web);
+    return;
+  }
+  PF_LIST_EACH(it, &web->listeners) {
+    struct web_listener *l = pf_container_of(it, struct web_listener, link);
+    conn_timers(l, uv_now(web->loop));
+    listener_resume(l);
+  }
+}
+
+void web_stop_listening(struct web *web) {
+  PF_LIST_EACH(it, &web->listeners) {
+    struct web_listener *l = pf_container_of(it, struct web_listener, link);
+    for (unsigned i = 0; i < l->bound.count; i++) {
+      if (l->fds[i] < 0) continue;
+      uv_close((uv_handle_t *)&l->polls[i], listener_handle_closed);
+      close(l->fds[i]);
+      l->fds[i] = -1;
+    }
+  }
 }
 
 void web_close(struct web *web, void (*closed)(void *arg), void *arg) {
-  PF_ASSERT(!web->closing);
-  web->closing = true;
+  PF_ASSERT(web->stage == WEB_SERVING);
+  web->stage = WEB_CLOSING;
   web->closed = closed;
   web->closed_arg = arg;
+  web->close_at_ms = uv_now(web->loop);
   web_stop_listening(web);
-  bool sockets = false;
-  PF_LIST_EACH(link, &web->all) {
-    struct conn *conn = pf_container_of(link, struct conn, link);
-    if (conn->is_ws) conn_doom(conn, 1001, "the server is going away");
-    sockets = sockets || conn->is_ws || conn->responding;
-  }
-  uv_timer_start(&web->timer, on_goodbye_over, sockets ? GOODBYE_MS : 0, 0);
+  /* From the loop: this may be inside a callback of lws. */
+  uv_timer_start(&web->tick, web_on_tick, 0, 10);
 }

@@ -22,6 +22,9 @@
 
 struct web;
 
+/* Accepted, but not needed. */
+#define WEB_SUBPROTOCOL "proxyfetch.v1"
+
 enum web_method { WEB_GET, WEB_HEAD, WEB_POST, WEB_PUT, WEB_DELETE, WEB_OPTIONS, WEB_OTHER };
 
 struct web_limits {
@@ -62,8 +65,8 @@ struct web_listener_config {
   struct pf_listen_addr listen;
   struct web_limits limits;
   struct web_handlers handlers;
-  /* For listeners that browsers can reach: requires a known Host (the bound addresses, localhost,
-   * or allowed_hosts) on everything, and on upgrades and on methods other than GET, HEAD and
+  /* For listeners that browsers can reach: requires a known Host (an address, localhost, or one
+   * of allowed_hosts) on everything, and on upgrades and on methods other than GET, HEAD and
    * OPTIONS an Origin that is absent, the page's own, or in allowed_origins (403 otherwise), and
    * Content-Type: application/json on POST and PUT (415 otherwise). */
   bool browser_guard;
