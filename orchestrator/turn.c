@@ -85,14 +85,17 @@ static void turn_on_timer(uv_timer_t *timer) {
 }
 
 static void turn_set_timer(struct app *app, int64_t now_us) {
+  struct turn *turn = &app->turn;
   int64_t next_us = queue_next_us(app->queue);
+  if (next_us == turn->next_us && uv_is_active((uv_handle_t *)&turn->timer)) return;
+  turn->next_us = next_us;
   if (next_us == INT64_MAX) {
-    uv_timer_stop(&app->turn.timer);
+    uv_timer_stop(&turn->timer);
     return;
   }
   int64_t wait_ms = next_us > now_us ? (next_us - now_us + 999) / 1000 : 0;
   uv_update_time(app->loop); /* the turn may have taken a while */
-  uv_timer_start(&app->turn.timer, turn_on_timer, (uint64_t)wait_ms, 0);
+  uv_timer_start(&turn->timer, turn_on_timer, (uint64_t)wait_ms, 0);
 }
 
 void turn_flush(struct app *app) {

@@ -19,6 +19,7 @@ struct app;
 struct turn {
   uv_prepare_t prepare; /* runs before the loop waits: after all events of a turn */
   uv_timer_t timer;
+  int64_t next_us;             /* what the timer is set to */
   uint64_t submitted, durable; /* number of urgent groups */
   struct pf_list held;         /* of struct held, for durable to reach theirs */
   struct pf_list answers;      /* of struct held, of this turn */
