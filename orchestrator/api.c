@@ -8,6 +8,7 @@
 #include "loop/listen.h"
 #include "orchestrator/app.h"
 #include "orchestrator/api_queue.h"
+#include "web/health.h"
 #include "web/web.h"
 #include "wire/batch.h"
 
@@ -218,10 +219,7 @@ static void post_complete(struct app *app, const struct web_request *req) {
 /* ---- GET ---- */
 
 static void get_health(struct app *app, const struct web_request *req) {
-  struct web_response response = {.status = 200,
-      .content_type = HTTP_CONTENT_JSON,
-      .body = pf_slice_str("{\"status\":\"ok\"}")};
-  web_respond(app->web, req->id, &response);
+  web_respond_health(app->web, req->id, "orchestrator");
 }
 
 static void get_queue(struct app *app, const struct web_request *req) {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { run, start, tempDir, until } from './lib/process.mjs';
+import { RawConnection } from './lib/raw.mjs';
 import { BATCH, call, encodeBatch, FakeExecutor, FakeOrigin, hex } from './lib/hop.mjs';
 
 const LEASE_MS = 500;
@@ -265,7 +266,9 @@ test('bad input', async (t) => {
   assert.equal(await status('GET', '/v1/jobs'), 405);
   assert.equal(await status('GET', '/nothing'), 404);
   assert.equal(await status('POST', '/v1/jobs', good, { 'x-pf-version': '2' }), 400);
-  assert.equal(await status('POST', '/v1/jobs', Buffer.alloc((8 << 20) + 1)), 413);
+  const large = await RawConnection.open(t, url);
+  large.send(`POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${(8 << 20) + 1}\r\n\r\n`);
+  await large.receive(/^HTTP\/1.1 413 /);
   assert.equal((await fetch(`${url}/health`)).status, 200);
   const foreign = { ...origin.job(1), job: hex(1) + hex(1) };
   const [, refused, malformed] = await call('POST', `${url}/v1/jobs`, [
