@@ -3,10 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/metrics.h"
 #include "origin/edge.h"
-#include "wire/json.h"
+#include "origin/metrics.h"
+#include "web/health.h"
 
 /* ---- reading requests ---- */
 
@@ -62,22 +63,29 @@ static void respond_no_method(
   respond_error(origin, request, 405, "method_not_allowed", text);
 }
 
-/* ---- health ---- */
+/* ---- about ourselves ---- */
 
-static void respond_health(struct origin *origin, const struct web_request *request) {
+static void respond_metrics(struct origin *origin, const struct web_request *request) {
   struct pf_buf body;
-  pf_buf_init(&body, 4096);
-  struct json_writer w = json_writer(&body);
-  json_begin_object(&w, NULL);
-  json_put_text(&w, "status", "ok");
-  json_put_text(&w, "role", "origin");
-  json_put_int(&w, "pid", getpid());
-  json_put_text(&w, "version", PF_VERSION);
-  json_end_object(&w);
+  pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
+  origin_print_metrics(origin, &body);
   web_respond(origin->web, request->id,
       &(struct web_response){
-          .status = 200, .content_type = HTTP_CONTENT_JSON, .body = pf_buf_view(&body)});
+          .status = 200, .content_type = METRICS_CONTENT_TYPE, .body = pf_buf_view(&body)});
   pf_buf_done(&body);
+}
+
+/* True if the path was one of those that every process has. */
+static bool route_common(struct origin *origin, const struct web_request *request) {
+  bool health = pf_slice_is(request->path, "/health");
+  if (!health && !pf_slice_is(request->path, "/metrics")) return false;
+  if (request->method != WEB_GET && request->method != WEB_HEAD)
+    respond_no_method(origin, request, "GET");
+  else if (health)
+    web_respond_health(origin->web, request->id, "origin");
+  else
+    respond_metrics(origin, request);
+  return true;
 }
 
 /* ---- clients ---- */
@@ -159,10 +167,9 @@ static void route_jobs(
 void api_on_client_request(void *arg, const struct web_request *request) {
   struct origin *origin = arg;
   struct pf_slice path = request->path, version, kind;
-  if (pf_slice_is(path, "/health")) {
-    respond_health(origin, request);
-  } else if (next_segment(&path, &version) && pf_slice_is(version, "v1") &&
-             next_segment(&path, &kind) && pf_slice_is(kind, "actors")) {
+  if (route_common(origin, request)) return;
+  if (next_segment(&path, &version) && pf_slice_is(version, "v1") && next_segment(&path, &kind) &&
+      pf_slice_is(kind, "actors")) {
     route_actors(origin, request, path);
   } else if (pf_slice_is(version, "v1") && pf_slice_is(kind, "jobs")) {
     route_jobs(origin, request, path);
@@ -175,9 +182,8 @@ void api_on_client_request(void *arg, const struct web_request *request) {
 
 void api_on_internal_request(void *arg, const struct web_request *request) {
   struct origin *origin = arg;
-  if (pf_slice_is(request->path, "/health"))
-    respond_health(origin, request);
-  else if (request->method != WEB_POST)
+  if (route_common(origin, request)) return;
+  if (request->method != WEB_POST)
     respond_no_method(origin, request, "POST");
   else if (pf_slice_is(request->path, "/__receiveResult"))
     core_on_results(origin_enter(origin), request->id, request->body);

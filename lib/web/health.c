@@ -1,0 +1,31 @@
+#include "web/health.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/metrics.h"
+
+void web_respond_health(struct web *web, uint64_t request, const char *role) {
+  char body[256];
+  int len = snprintf(body, sizeof(body),
+      "{\"status\":\"ok\",\"role\":\"%s\",\"pid\":%d,\"version\":\"%s\"}", role, (int)getpid(),
+      PF_VERSION);
+  web_respond(web, request,
+      &(struct web_response){
+          .status = 200, .content_type = "application/json", .body = pf_slice(body, (size_t)len)});
+}
+
+void web_print_metrics(const struct web *web, struct pf_buf *buf) {
+  struct web_stats stats;
+  web_read_stats(web, &stats);
+  metrics_counter(buf, "pf_web_requests_total", "HTTP requests.", stats.requests);
+  metrics_counter(
+      buf, "pf_web_refused_total", "Requests, upgrades and connections refused.", stats.refused);
+  metrics_counter(buf, "pf_web_sockets_total", "WebSockets opened.", stats.sockets_opened);
+  metrics_counter(buf, "pf_web_frames_in_total", "WebSocket messages received.", stats.frames_in);
+  metrics_counter(buf, "pf_web_frames_out_total", "WebSocket messages sent.", stats.frames_out);
+  metrics_counter(buf, "pf_web_slow_readers_total", "WebSockets closed because they did not read.",
+      stats.slow_readers);
+  metrics_gauge(buf, "pf_web_connections", "TCP connections.", (double)stats.connections);
+  metrics_gauge(buf, "pf_web_sockets", "WebSockets.", (double)stats.sockets);
+}

@@ -1,0 +1,15 @@
+/* What every process answers about itself.
+ *
+ * Threads, ownership, ordering: as in web/web.h. Limits: none */
+#ifndef PF_WEB_HEALTH_H
+#define PF_WEB_HEALTH_H
+
+#include "base/buf.h"
+#include "web/web.h"
+
+/* GET /health: {"status":"ok","role":…,"pid":…,"version":…}. Cheap, for load balancers. */
+void web_respond_health(struct web *web, uint64_t request, const char *role);
+/* Appends what the server itself counts, as pf_web_… metrics. */
+void web_print_metrics(const struct web *web, struct pf_buf *buf);
+
+#endif
