@@ -36,9 +36,11 @@ int store_backup_begin(struct store_backup *backup, sqlite3 *from, const char *p
       SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs);
   if (rc == SQLITE_OK) backup->copy = sqlite3_backup_init(backup->db, "main", from, "main");
   if (backup->copy) return PF_OK;
+  if (rc == SQLITE_OK) rc = sqlite3_extended_errcode(backup->db);
   err = store_error_set(reterr, backup->db, rc, "cannot begin the backup");
+  PF_ASSERT(err != PF_OK);
   store_backup_cancel(backup);
-  return err == PF_OK ? PF_EIO : err;
+  return err;
 }
 
 /* The last step was a commit of the copy's connection, so the bytes are on disk; the name is next.

@@ -1,8 +1,8 @@
 /* Durable writes: one SQLite file, one thread that owns its one connection, group commit.
  *
  * All requests that have queued up while the last group was committed become one transaction. They
- * are handed to the thread at the end of the loop's turn, or at once when they are many. There is no
- * timer: an idle store commits a single request without delay.
+ * are handed to the thread at the end of the loop's turn, or at once when they are many. There is
+ * no timer: an idle store commits a single request without delay.
  *
  * Threads    Call everything on the loop given to store_open(). store_req.apply and
  *            store_config.finish run on the writer thread; .prepare runs inside store_open().
@@ -33,21 +33,23 @@ enum store_sync {
 };
 
 struct store_schema {
-  uint32_t application_id;      /* PRAGMA application_id: tells our file from a foreign one */
+  uint32_t application_id;       /* PRAGMA application_id: tells our file from a foreign one */
   const char *const *migrations; /* SQL from user_version i to i + 1; applied in one transaction */
-  int version;                  /* count of migrations = the newest user_version known here */
+  int version;                   /* count of migrations = the newest user_version known here */
 };
 
 struct store_config {
   const char *path;
   enum store_sync sync;
   const struct store_schema *schema;
-  int64_t reserve_bytes; /* store_space_low() is true while the file system has less than this free */
+  int64_t reserve_bytes; /* store_space_low() is true while less than this is free */
   const char *vfs;       /* SQLite VFS name, NULL = default; tests use their own */
   /* Prepares statements once; *ret_user is handed to every apply. Inside store_open(). */
   int (*prepare)(sqlite3 *db, void *arg, void **ret_user, struct pf_error *reterr);
-  void (*finish)(void *user); /* finalizes them; writer thread, or inside a store_open() that fails */
-  void (*on_broken)(void *arg, const struct pf_error *why); /* loop thread, once; may be NULL in tests */
+  /* Finalizes them. Writer thread, or inside a store_open() that fails. */
+  void (*finish)(void *user);
+  /* Once, on the loop; may be NULL in tests. */
+  void (*on_broken)(void *arg, const struct pf_error *why);
   void *arg;
 };
 
@@ -66,19 +68,19 @@ struct store_req {
 #define STORE_LAZY_MS 100
 
 struct store_stats {
-  uint64_t groups, requests;  /* since open */
+  uint64_t groups, requests; /* since open */
   uint64_t commit_ns_total, commit_ns_max;
-  uint64_t group_max;         /* most requests in one group */
-  uint64_t waiting;           /* now */
+  uint64_t group_max; /* most requests in one group */
+  uint64_t waiting;   /* now */
   uint64_t checkpoints;
   int64_t wal_bytes;
   uint64_t fsync_failures;
 };
 
 /* Locks the file's directory (flock on DIR/lock), opens or creates the file (mode 0600, WAL),
- * migrates it, starts the thread. On failure *ret_store is left untouched and reterr says what to do.
- * Errors: PF_ELOCKED (another process), PF_EVERSION (newer or foreign file), PF_ECORRUPT, PF_ENOSPC,
- * PF_EPERM, PF_EINVAL (path), PF_EIO. */
+ * migrates it, starts the thread. On failure *ret_store is left untouched and reterr says what to
+ * do. Errors: PF_ELOCKED (another process), PF_EVERSION (newer or foreign file), PF_ECORRUPT,
+ * PF_ENOSPC, PF_EPERM, PF_EINVAL (path), PF_EIO. */
 PF_MUST_CHECK int store_open(struct store **ret_store, uv_loop_t *loop,
     const struct store_config *config, struct pf_error *reterr);
 
@@ -96,7 +98,8 @@ void store_backup(struct store *store, const char *path,
 /* Lets queued requests finish, checkpoints, then calls closed. store is gone when it returns. */
 void store_close(struct store *store, void (*closed)(void *arg), void *arg);
 
-/* For `db check`: PRAGMA integrity_check of a file that no process has open. PF_OK or PF_ECORRUPT... */
+/* For `db check`: PRAGMA integrity_check of a file that no process has open. PF_OK, or
+ * the errors of store_open(), or PF_ENOTFOUND. */
 PF_MUST_CHECK int store_check_file(
     const char *path, const struct store_schema *schema, struct pf_error *reterr);
 

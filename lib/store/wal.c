@@ -30,8 +30,9 @@ static void wal_forget(struct store_wal *wal, uint32_t frames) {
   memset(wal->pages, 0, sizeof(wal->pages));
 }
 
-void store_wal_init(struct store_wal *wal, sqlite3 *db) {
+void store_wal_init(struct store_wal *wal, sqlite3 *db, enum store_sync sync) {
   *wal = (struct store_wal){.db = db, .frame_bytes = STORE_PAGE_BYTES + FRAME_HEADER_BYTES};
+  wal->bytes_max = sync == STORE_SYNC_FULL ? STORE_WAL_BYTES : STORE_WAL_UNSYNCED_BYTES;
   wal->oldest_ns = wal->newest_ns = pf_clock_mono_ns(); /* there may be a log from before */
   (void)sqlite3_wal_hook(db, wal_on_commit, wal);       /* returns the previous argument */
 }
@@ -67,7 +68,7 @@ static uint32_t wal_read_page(const struct store_wal *wal, sqlite3_file *log, ui
 bool store_wal_full(struct store_wal *wal) {
   /* The number of frames bounds that of pages, so a short log need not be read. */
   if (wal->frames - wal->tried < STORE_WAL_PAGES) return false;
-  if (store_wal_bytes(wal) >= STORE_WAL_BYTES) return true;
+  if (store_wal_bytes(wal) >= wal->bytes_max) return true;
   sqlite3_file *log = NULL;
   int rc = sqlite3_file_control(wal->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
   if (rc != SQLITE_OK || !log || !log->pMethods) return true;

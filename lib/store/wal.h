@@ -5,7 +5,8 @@
  * pages are counted, not the frames, and the stall is kept near a millisecond (decision 0012). A
  * checkpoint is due when
  *   - STORE_WAL_PAGES distinct pages wait, or
- *   - the log has reached STORE_WAL_BYTES, or
+ *   - the log has reached STORE_WAL_BYTES; in normal mode STORE_WAL_UNSYNCED_BYTES, for there the
+ *     checkpoint is what syncs the log, at about a millisecond for each two MiB, or
  *   - its oldest commit has waited for STORE_WAL_AGE_MS (bounds what a power cut takes in normal
  *     mode, and the time of a restart), or
  *   - nothing was committed for STORE_WAL_IDLE_MS.
@@ -22,8 +23,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "store/store.h"
+
 #define STORE_WAL_PAGES 250
 #define STORE_WAL_BYTES ((int64_t)64 << 20)
+#define STORE_WAL_UNSYNCED_BYTES ((int64_t)8 << 20)
 #define STORE_WAL_AGE_MS 5000
 #define STORE_WAL_IDLE_MS 500
 
@@ -31,7 +35,7 @@ enum { WAL_SLOTS_BITS = 10, WAL_SLOTS = 1 << WAL_SLOTS_BITS }; /* of the set of 
 
 struct store_wal {
   sqlite3 *db;
-  int64_t frame_bytes;
+  int64_t frame_bytes, bytes_max;
   uint32_t frames;  /* in the log */
   uint32_t tried;   /* of these, known to the last checkpoint: the rest is new */
   uint32_t counted; /* of these, looked at for `pages` */
@@ -41,7 +45,7 @@ struct store_wal {
   uint64_t checkpoints;
 };
 
-void store_wal_init(struct store_wal *wal, sqlite3 *db);
+void store_wal_init(struct store_wal *wal, sqlite3 *db, enum store_sync sync);
 /* The time at which a checkpoint is due if nothing else is committed; INT64_MAX = never. `busy`
  * leaves out the idle rule. */
 int64_t store_wal_due_ns(const struct store_wal *wal, bool busy);

@@ -33,7 +33,7 @@ int store_writer_init(struct store *store, struct pf_error *reterr) {
   struct store_writer *w = &store->writer;
   int err = store_file_open(&w->file, &store->config, reterr);
   if (err != PF_OK) return err;
-  store_wal_init(&w->wal, w->file.db);
+  store_wal_init(&w->wal, w->file.db, store->config.sync);
   err = store_stmts_prepare(w->file.db, w->sql, writer_sql, SQL_MAX, reterr);
   if (err == PF_OK && store->config.prepare) {
     err = store->config.prepare(w->file.db, store->config.arg, &w->user, reterr);

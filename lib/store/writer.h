@@ -1,7 +1,7 @@
 /* The writer thread of a store and what it shares with the loop. Private to lib/store.
  *
- *   loop: store_submit ── fresh, waiting ──► writer: one transaction ── finished / failed ──► loop:
- * done
+ *   loop: store_submit ── fresh ── waiting ──► writer: one transaction
+ *   loop: done ◄────────── finished, failed ── writer
  *
  * Threads    store_writer_main is the thread. The rest of struct store says by whom it is used.
  * Ownership  Requests belong to their submitters; the lists only pass them on.

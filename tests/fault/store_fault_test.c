@@ -91,6 +91,7 @@ struct run {
   uint64_t last, submitted; /* in the database as far as known; given to the store */
   uint64_t acked;
   unsigned pending, broken, failed;
+  int broken_code; /* PF_EIO or PF_ENOSPC */
   bool closed;
 };
 
@@ -134,6 +135,7 @@ static void chain_done(struct store_req *req, int err) {
 static void run_on_broken(void *arg, const struct pf_error *why) {
   struct run *run = arg;
   run->broken++;
+  run->broken_code = why->code;
   assert_true(why->code == PF_EIO || why->code == PF_ENOSPC);
   assert_true(strlen(why->text) > 10);
 }
@@ -322,6 +324,8 @@ static void test_a_power_cut_in_normal_mode_leaves_a_prefix(void **state) {
 
 /* Fails the n-th operation for n = 1, 2, ... until a run needs no more. */
 static void fail_each(enum powercut_kind kind, bool syncs) {
+  bool disk_full = kind == POWERCUT_FULL || kind == POWERCUT_FULL_ONCE;
+  unsigned told_full = 0;
   for (uint64_t n = 1;; n++) {
     struct run run;
     struct pf_error why = {0};
@@ -336,6 +340,7 @@ static void fail_each(enum powercut_kind kind, bool syncs) {
       /* Either the store broke, or the failure was in a checkpoint that can be done later. */
       assert_int_equal(run.broken, run.failed > 0);
       if (run.broken == 0) assert_int_equal(run.acked, run.submitted);
+      if (run.broken) told_full += run.broken_code == PF_ENOSPC;
     }
     powercut_restore(run.pc, n % 2 == 0); /* every other time the power fails as well */
     check_restart(&run, false);
@@ -346,6 +351,7 @@ static void fail_each(enum powercut_kind kind, bool syncs) {
     if (!fired) break;
     assert_true(n < 1000);
   }
+  assert_int_equal(told_full > 0, disk_full);
 }
 
 static void test_each_write_may_find_the_disk_full(void **state) {

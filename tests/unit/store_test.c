@@ -652,11 +652,11 @@ static int rewrite_apply(void *arg, struct store_req *req) {
   return err;
 }
 
-static void test_the_log_has_a_greatest_size(void **state) {
-  struct fixture *f = *state;
+static void check_greatest_log(struct fixture *f, enum store_sync sync, int64_t max_bytes) {
   struct store_stats stats = {0};
-  const int64_t max_bytes = INT64_C(64) << 20;
   int64_t largest = 0;
+  f->config.sync = sync;
+  f->done = 0;
   open_ok(f);
   for (unsigned i = 0; stats.checkpoints == 0 && i < PF_COUNT(f->order); i++) {
     struct put put;
@@ -670,6 +670,37 @@ static void test_the_log_has_a_greatest_size(void **state) {
   assert_int_equal(stats.checkpoints, 1);
   assert_in_range(largest, max_bytes - 122 * 4120, max_bytes + 122 * 4120);
   close_and_wait(f);
+}
+
+static void test_the_log_has_a_greatest_size(void **state) {
+  check_greatest_log(*state, STORE_SYNC_FULL, INT64_C(64) << 20);
+  check_greatest_log(*state, STORE_SYNC_NORMAL, INT64_C(8) << 20);
+}
+
+static void test_a_long_reader_only_delays_the_checkpoint(void **state) {
+  struct fixture *f = *state;
+  struct store_stats stats;
+  struct put puts[4];
+  sqlite3 *reader;
+  open_ok(f);
+  assert_int_equal(sqlite3_open_v2(f->path, &reader, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT * FROM entry", NULL, NULL, NULL), SQLITE_OK);
+  for (unsigned i = 0; i < 4; i++) { /* more than brings a checkpoint */
+    put_init(&puts[i], f, i + 1);
+    puts[i].req.apply = fill_apply;
+    store_submit(f->store, &puts[i].req);
+    wait_done(f, i + 1);
+    assert_int_equal(puts[i].result, PF_OK);
+  }
+  do {
+    uv_run(&f->loop, UV_RUN_ONCE);
+    store_read_stats(f->store, &stats);
+  } while (stats.checkpoints == 0);
+  assert_true(stats.wal_bytes > 300 * 4096); /* tried, and kept */
+  assert_int_equal(f->broken, 0);
+  assert_int_equal(sqlite3_close(reader), SQLITE_OK);
+  close_and_wait(f);
+  assert_int_equal(rows_of(f->path), 400);
 }
 
 static void test_an_idle_store_empties_its_log(void **state) {
@@ -709,6 +740,7 @@ int main(void) {
       TEST(test_low_space_is_told),
       TEST(test_many_dirty_pages_bring_a_checkpoint),
       TEST(test_the_log_has_a_greatest_size),
+      TEST(test_a_long_reader_only_delays_the_checkpoint),
       TEST(test_an_idle_store_empties_its_log),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
