@@ -191,6 +191,8 @@ static int apply_file(const struct pf_option_table *table, void *config, const c
   else if (len > PF_CONFIG_FILE_MAX)
     err = pf_error_set(reterr, PF_EINVAL, "config file %s is larger than %d bytes", path,
         PF_CONFIG_FILE_MAX);
+  else if (memchr(text, '\0', len)) /* what is behind it would be passed over in silence */
+    err = pf_error_set(reterr, PF_EINVAL, "config file %s contains a NUL byte", path);
   fclose(file);
   char *rest = text, *line;
   for (int number = 1; !err && (line = strsep(&rest, "\n")) != NULL; number++) {
