@@ -357,8 +357,17 @@ static double ns_to_ms(int64_t ns) {
   return ns < 0 ? 0 : (double)ns / 1e6;
 }
 
-/* The twelve parts sum to the total: what is measured nowhere is `callback`, the ways between the
- * processes that a result takes. */
+/* Takes up to *excess from a part that overlaps others. */
+static void timing_trim(double *part, double *excess) {
+  double cut = *part < *excess ? *part : *excess;
+  if (cut <= 0) return;
+  *part -= cut;
+  *excess -= cut;
+}
+
+/* The twelve parts sum to the total. The queue dispatches a job at the moment at which it answers
+ * the origin: what its waiting and that answer's way have in common counts once, as `enqueue`. What
+ * is measured nowhere is `callback`, the ways between the processes that a result takes. */
 static struct client_timings job_timings(const struct job *job, int64_t now_ns) {
   const struct hop_timings *hop = &job->received->result.timings;
   struct client_timings t = {.commit = ns_to_ms(job->durable_ns - job->received_ns),
@@ -374,10 +383,12 @@ static struct client_timings job_timings(const struct job *job, int64_t now_ns) 
       .total = ns_to_ms(now_ns - job->received_ns)};
   const double parts[] = {t.commit, t.enqueue, t.queue, t.dispatch, t.dns, t.connect, t.tls, t.ttfb,
       t.transfer, t.continuation};
-  t.callback = t.total;
+  double excess = -t.total;
   for (size_t i = 0; i < PF_COUNT(parts); i++)
-    if (parts[i] > 0) t.callback -= parts[i];
-  if (t.callback < 0) t.callback = 0; /* the result overtook the queue's answer */
+    if (parts[i] > 0) excess += parts[i];
+  t.callback = excess < 0 ? -excess : 0;
+  timing_trim(&t.queue, &excess);
+  timing_trim(&t.enqueue, &excess); /* the result overtook the queue's answer */
   return t;
 }
 
