@@ -4,7 +4,7 @@
 //   system.wsUrl, system.httpUrl, system.target               // origin twice, test endpoints
 //   await system.crash('executor');                           // kill -9, and wait until it is gone
 //   await system.restart('executor');                         // on the same port and data
-import { start, tempDir } from './process.mjs';
+import { defer, start, tempDir } from './process.mjs';
 
 export const roles = ['test-endpoints', 'orchestrator', 'executor', 'origin'];
 
@@ -44,7 +44,13 @@ export class System {
       [...listen, ...this.#arguments(role), ...(this.extra[role] ?? [])], { env: this.env[role] });
     this.procs[role] = proc;
     this.ports[role] = proc.port;
+    defer(this.t, () => this.stop()); // before its own end, which knows no order
     return proc;
+  }
+  /** Executors first, while there is somebody to hand their results to. Idempotent. */
+  async stop() {
+    for (const role of ['executor', 'origin', 'orchestrator', 'test-endpoints'])
+      if (this.procs[role] && !this.procs[role].ended) await this.procs[role].stop();
   }
   async crash(role) {
     await this.procs[role].kill();
