@@ -91,6 +91,9 @@ test('with everything running', async (t) => {
       assert.ok(r.connectionsReused > 0);
     }
     for (const r of found.runs.filter((r) => r.kind === 'sustained')) assert.ok(r.originEnqueueMs.p50 > 0);
+    // One that waits for a delayed acknowledgement takes 40 ms (no TCP_NODELAY somewhere).
+    const { wholeMs } = found.runs.find((r) => r.kind === 'sustained' && r.concurrency === 1);
+    assert.ok(wholeMs.p50 < 30, `p50 of a single fetch is ${wholeMs.p50} ms`);
     assert.ok(found.runs[2].cpuUsPerFetch.origin > 0, stdout); // found by /health
   });
 
