@@ -18,6 +18,7 @@
 #define LEVELS_MAX 16
 #define ROUND_TRIPS 100 /* and one before them that is not counted */
 #define DIRECT_FETCHES 100
+#define DIRECT_MS_MAX 3000 /* a slow target is asked less often */
 #define RUNS_MAX (3 * LEVELS_MAX + 2)
 #define TICK_MS 100
 #define FETCHES_MIN 200      /* of a level, by default */
@@ -108,6 +109,7 @@ struct measure {
   enum step step;
   double samples[ROUND_TRIPS + DIRECT_FETCHES];
   size_t sample_count;
+  double direct_total_ms;
   int64_t asked_ns; /* the ping or direct fetch under way */
   struct run runs[RUNS_MAX];
   size_t run_at;
@@ -390,11 +392,14 @@ static void direct_done(struct http_call *call) {
   } else {
     m->samples[m->sample_count - 2] = ms;
   }
-  if (!call->err && m->sample_count <= DIRECT_FETCHES) {
+  m->direct_total_ms += ms;
+  bool enough = m->sample_count > DIRECT_FETCHES ||
+                (m->sample_count > 1 && m->direct_total_ms > DIRECT_MS_MAX);
+  if (!call->err && !enough) {
     direct_send(m);
     return;
   }
-  if (!call->err) m->found.direct_ms = stats_of(m->samples, DIRECT_FETCHES);
+  if (!call->err) m->found.direct_ms = stats_of(m->samples, m->sample_count - 1);
   measure_next(m);
 }
 
