@@ -91,6 +91,8 @@ static int vhost_new(struct web_listener *l, struct pf_error *reterr) {
 
 static void conn_open(struct web_listener *l, int fd) {
   const struct web_limits *limits = &l->config.limits;
+  int on = 1;
+  (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* lws leaves it to us */
   struct conn *c = pf_alloc(sizeof(*c));
   pf_list_init(&c->link);
   c->listener = l;
