@@ -213,7 +213,9 @@ static void engine_on_done(void *arg, CURL *easy, CURLcode result) {
   if (outcome == OUTCOME_OK) {
     curl_off_t seconds = 0;
     curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &seconds);
-    f->retry_after_ms = (int64_t)seconds * 1000;
+    /* The target may name any time; the queue takes one that a deadline can reach. */
+    f->retry_after_ms = seconds < WIRE_DEADLINE_MS_MAX / 1000 ? (int64_t)seconds * 1000
+                                                              : (int64_t)WIRE_DEADLINE_MS_MAX;
   }
   if (outcome == OUTCOME_POLICY_REFUSED)
     fetch_refuse(f, outcome, f->reason);
