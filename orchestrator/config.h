@@ -12,7 +12,7 @@
 struct config {
   struct pf_listen_addr listen;
   char *data; /* as given: NULL = the default place */
-  int sync; /* enum store_sync */
+  int sync;   /* enum store_sync */
   int log_level;
   int64_t lease_ms, grace_ms;
   int64_t retry_base_ms, retry_cap_ms, retry_after_cap_ms;

@@ -84,8 +84,8 @@ static void app_on_loaded(void *arg, int err, size_t rows) {
   struct app *app = arg;
   if (app->draining) return;
   if (err) {
-    pf_log(&app->log, PF_LOG_ERROR, "load_failed", "file=%s/queue.db reason=\"%s\"",
-        app->dir, pf_err_text(err));
+    pf_log(&app->log, PF_LOG_ERROR, "load_failed", "file=%s/queue.db reason=\"%s\"", app->dir,
+        pf_err_text(err));
     app_fail(app, PF_EXIT_START);
     return;
   }

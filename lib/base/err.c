@@ -7,12 +7,15 @@
 
 const char *pf_err_text(int code) {
   switch (code) {
-  case PF_OK: return "success";
+  case PF_OK:
+    return "success";
 #define X(name, value, text)                                                                       \
-  case name: return text;
+  case name:                                                                                       \
+    return text;
     PF_ERR_MAP(X)
 #undef X
-  default: return "unknown error";
+  default:
+    return "unknown error";
   }
 }
 

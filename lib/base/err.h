@@ -44,9 +44,9 @@ enum pf_err {
 /* Process exit codes, the same for all programs (documented in docs/configuration.md). */
 enum pf_exit {
   PF_EXIT_OK = 0,
-  PF_EXIT_FAILURE = 1, /* the work itself failed: a fetch, a check */
-  PF_EXIT_USAGE = 2,   /* bad option, bad value, unknown key */
-  PF_EXIT_START = 3,   /* could not start: port taken, directory locked, newer file */
+  PF_EXIT_FAILURE = 1,  /* the work itself failed: a fetch, a check */
+  PF_EXIT_USAGE = 2,    /* bad option, bad value, unknown key */
+  PF_EXIT_START = 3,    /* could not start: port taken, directory locked, newer file */
   PF_EXIT_STORAGE = 70, /* a commit or fsync failed; restart from what is durable */
   PF_EXIT_MEMORY = 71,  /* out of memory; restart from what is durable */
 };
@@ -67,16 +67,15 @@ const char *pf_err_text(int code);
 int pf_error_set(struct pf_error *reterr, int code, const char *fmt, ...) PF_PRINTF(3, 4);
 
 /* Assertions stay on in release builds: they guard what only our own bug can break. */
-#define PF_ASSERT(cond)                                                                            \
-  ((cond) ? (void)0 : pf_assert_failed(#cond, __FILE__, __LINE__, __func__))
+#define PF_ASSERT(cond) ((cond) ? (void)0 : pf_assert_failed(#cond, __FILE__, __LINE__, __func__))
 __attribute__((noreturn)) void pf_assert_failed(
     const char *cond, const char *file, int line, const char *func);
 
 /* Memory of a fixed, small size. Never returns NULL: a process that cannot get it ends with
  * PF_EXIT_MEMORY, which the protocol survives like any crash (docs/decisions/0002-memory.md).
  * What outsiders can size goes through pf_buf, which has a maximum and reports PF_ENOMEM. */
-void *pf_alloc(size_t size);               /* zeroed */
-void *pf_realloc(void *ptr, size_t size);  /* new bytes are not zeroed */
+void *pf_alloc(size_t size);              /* zeroed */
+void *pf_realloc(void *ptr, size_t size); /* new bytes are not zeroed */
 char *pf_strdup(const char *text);
 char *pf_memdup(const void *data, size_t len); /* adds a NUL behind the copy */
 

@@ -26,12 +26,13 @@ struct pf_fence {
 };
 
 #define PF_U64_HEX 16
-#define PF_ID_HEX 32          /* digits of a job id or a fence */
+#define PF_ID_HEX 32 /* digits of a job id or a fence */
 #define PF_ID_TEXT (PF_ID_HEX + 1)
 #define PF_LOCAL_COUNT_BITS 40
 
 void pf_u64_print(char text[PF_U64_HEX + 1], uint64_t value);
-PF_MUST_CHECK int pf_u64_parse(uint64_t *ret_value, const char *text, size_t len); /* 16 digits exactly */
+PF_MUST_CHECK int pf_u64_parse(
+    uint64_t *ret_value, const char *text, size_t len); /* 16 digits exactly */
 void pf_job_id_print(char text[PF_ID_TEXT], struct pf_job_id id);
 PF_MUST_CHECK int pf_job_id_parse(struct pf_job_id *ret_id, const char *text, size_t len);
 void pf_fence_print(char text[PF_ID_TEXT], struct pf_fence fence);

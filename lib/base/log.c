@@ -21,8 +21,8 @@ static size_t line_escape(char *line, size_t len, size_t max, const char *text) 
   return len;
 }
 
-void pf_log(const struct pf_log *log, enum pf_log_level level, const char *event, const char *fmt,
-    ...) {
+void pf_log(
+    const struct pf_log *log, enum pf_log_level level, const char *event, const char *fmt, ...) {
   if (level > log->level) return;
   char keys[PF_LOG_LINE_MAX], line[PF_LOG_LINE_MAX];
   va_list args;

@@ -56,8 +56,7 @@ void pf_map_del(struct pf_map *map, struct pf_map_node *node) {
   map->count--;
 }
 
-void pf_map_each(
-    struct pf_map *map, void (*each)(struct pf_map_node *node, void *arg), void *arg) {
+void pf_map_each(struct pf_map *map, void (*each)(struct pf_map_node *node, void *arg), void *arg) {
   for (size_t i = 0; map->buckets && i <= map->mask; i++) {
     for (struct pf_map_node *n = map->buckets[i], *next; n; n = next) {
       next = n->next; /* each() may delete n */

@@ -33,12 +33,13 @@ void pf_map_put(struct pf_map *map, struct pf_map_node *node, uint64_t hash);
 /* node must be in the map. */
 void pf_map_del(struct pf_map *map, struct pf_map_node *node);
 /* Calls each(node, arg) for all; each may delete its own node and no other. */
-void pf_map_each(
-    struct pf_map *map, void (*each)(struct pf_map_node *node, void *arg), void *arg);
+void pf_map_each(struct pf_map *map, void (*each)(struct pf_map_node *node, void *arg), void *arg);
 
-/* Mixes a 64-bit id (splitmix64 finaliser, Steele et al. 2014). Not for keys that outsiders choose. */
+/* Mixes a 64-bit id (splitmix64 finaliser, Steele et al. 2014). Not for keys that outsiders choose.
+ */
 uint64_t pf_hash_u64(uint64_t value);
-/* SipHash-1-3 (Aumasson, Bernstein 2012) for keys that outsiders choose; key: a secret of the process. */
+/* SipHash-1-3 (Aumasson, Bernstein 2012) for keys that outsiders choose; key: a secret of the
+ * process. */
 uint64_t pf_hash_bytes(const uint64_t key[2], const void *data, size_t len);
 
 #endif

@@ -24,8 +24,8 @@ static int value_refused(const struct pf_option *opt, const char *source, const 
       reterr, PF_EINVAL, "%s: %s: '%s' is not %s", source, opt->name, value, expected);
 }
 
-static int set_flag(const struct pf_option *opt, bool *field, const char *value,
-    const char *source, struct pf_error *reterr) {
+static int set_flag(const struct pf_option *opt, bool *field, const char *value, const char *source,
+    struct pf_error *reterr) {
   static const char *const yes[] = {"1", "true", "yes", "on"};
   static const char *const no[] = {"0", "false", "no", "off"};
   for (size_t i = 0; i < PF_COUNT(yes); i++) {
@@ -47,10 +47,17 @@ static int set_int(const struct pf_option *opt, int64_t *field, const char *valu
   int shift = 0;
   if (*end && opt->unit && strcmp(opt->unit, "bytes") == 0) {
     switch (tolower((unsigned char)*end)) {
-    case 'k': shift = 10, end++; break;
-    case 'm': shift = 20, end++; break;
-    case 'g': shift = 30, end++; break;
-    default: break;
+    case 'k':
+      shift = 10, end++;
+      break;
+    case 'm':
+      shift = 20, end++;
+      break;
+    case 'g':
+      shift = 30, end++;
+      break;
+    default:
+      break;
     }
   }
   if (*end || number > (opt->max >> shift) || number < (opt->min >> shift))
@@ -80,9 +87,12 @@ static int option_set(const struct pf_option *opt, void *config, const char *val
         opt->name, PF_OPTION_VALUE_MAX);
   void *field = field_of(opt, config);
   switch (opt->type) {
-  case PF_OPT_FLAG: return set_flag(opt, field, value, source, reterr);
-  case PF_OPT_INT: return set_int(opt, field, value, source, reterr);
-  case PF_OPT_CHOICE: return set_choice(opt, field, value, source, reterr);
+  case PF_OPT_FLAG:
+    return set_flag(opt, field, value, source, reterr);
+  case PF_OPT_INT:
+    return set_int(opt, field, value, source, reterr);
+  case PF_OPT_CHOICE:
+    return set_choice(opt, field, value, source, reterr);
   case PF_OPT_STRING:
     free(*(char **)field);
     *(char **)field = pf_strdup(value);
@@ -96,8 +106,8 @@ static int option_set(const struct pf_option *opt, void *config, const char *val
   case PF_OPT_LIST: {
     struct pf_option_list *list = field;
     if (list->count == PF_OPTION_LIST_MAX)
-      return pf_error_set(reterr, PF_EINVAL, "%s: %s: more than %d values", source, opt->name,
-          PF_OPTION_LIST_MAX);
+      return pf_error_set(
+          reterr, PF_EINVAL, "%s: %s: more than %d values", source, opt->name, PF_OPTION_LIST_MAX);
     list->items[list->count++] = pf_strdup(value);
     return PF_OK;
   }
@@ -177,8 +187,8 @@ static int apply_file_line(const struct pf_option_table *table, void *config, ch
   return option_set_text(opt, config, text_trim(equals + 1), source, reterr);
 }
 
-static int apply_file(const struct pf_option_table *table, void *config, const char *path,
-    struct pf_error *reterr) {
+static int apply_file(
+    const struct pf_option_table *table, void *config, const char *path, struct pf_error *reterr) {
   FILE *file = fopen(path, "re");
   if (!file)
     return pf_error_set(reterr, PF_EINVAL, "cannot read config file %s: %s", path, strerror(errno));
@@ -189,8 +199,8 @@ static int apply_file(const struct pf_option_table *table, void *config, const c
   if (ferror(file))
     err = pf_error_set(reterr, PF_EINVAL, "cannot read config file %s", path);
   else if (len > PF_CONFIG_FILE_MAX)
-    err = pf_error_set(reterr, PF_EINVAL, "config file %s is larger than %d bytes", path,
-        PF_CONFIG_FILE_MAX);
+    err = pf_error_set(
+        reterr, PF_EINVAL, "config file %s is larger than %d bytes", path, PF_CONFIG_FILE_MAX);
   else if (memchr(text, '\0', len)) /* what is behind it would be passed over in silence */
     err = pf_error_set(reterr, PF_EINVAL, "config file %s contains a NUL byte", path);
   fclose(file);

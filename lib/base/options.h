@@ -41,12 +41,12 @@ struct pf_option {
   const char *name; /* long name, "lease-ms" */
   char letter;      /* short form, 0 if none */
   enum pf_option_type type;
-  size_t offset;        /* of the field in the config struct */
-  const char *unit;     /* what the value is, for --help: "ADDR:PORT", "ms", "bytes", "DIR" */
-  const char *fallback; /* default as text; NULL = unset (NULL, 0, false, empty) */
-  int64_t min, max;     /* PF_OPT_INT only */
+  size_t offset;              /* of the field in the config struct */
+  const char *unit;           /* what the value is, for --help: "ADDR:PORT", "ms", "bytes", "DIR" */
+  const char *fallback;       /* default as text; NULL = unset (NULL, 0, false, empty) */
+  int64_t min, max;           /* PF_OPT_INT only */
   const char *const *choices; /* PF_OPT_CHOICE only, NULL-terminated */
-  const char *help;     /* one sentence */
+  const char *help;           /* one sentence */
 };
 
 struct pf_option_table {
@@ -59,7 +59,8 @@ struct pf_option_table {
   size_t count;
 };
 
-/* Fills config. Returns PF_OK and the index of the first operand in argv; or PF_ECANCEL when --help,
+/* Fills config. Returns PF_OK and the index of the first operand in argv; or PF_ECANCEL when
+ * --help,
  * --version or --help-markdown was answered on stdout and the program should exit 0; or PF_EINVAL
  * with a text that names the option and where it came from. config is complete on PF_OK only, but
  * may always be passed to pf_options_free. */

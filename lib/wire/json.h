@@ -5,10 +5,10 @@
  * keys in one object, bounded depth, tokens and size. cJSON itself shows through nowhere.
  *
  * Threads    pure
- * Ownership  json_parse gives a tree that json_free releases; slices from json_string point into it.
- * Ordering   json_first/json_next follow the text.
- * Limits     JSON_DEPTH_MAX, JSON_TOKENS_MAX, and the caller's own limit on the size. Numbers are
- *            doubles: ids and 64-bit counts travel as strings. */
+ * Ownership  json_parse gives a tree that json_free releases; slices from json_string point into
+ * it. Ordering   json_first/json_next follow the text. Limits     JSON_DEPTH_MAX, JSON_TOKENS_MAX,
+ * and the caller's own limit on the size. Numbers are doubles: ids and 64-bit counts travel as
+ * strings. */
 #ifndef PF_WIRE_JSON_H
 #define PF_WIRE_JSON_H
 
@@ -59,18 +59,23 @@ struct json_writer {
 static inline struct json_writer json_writer(struct pf_buf *buf) {
   return (struct json_writer){.buf = buf};
 }
-void json_begin_object(struct json_writer *w, const char *name); /* name NULL inside arrays and at the root */
+void json_begin_object(
+    struct json_writer *w, const char *name); /* name NULL inside arrays and at the root */
 void json_end_object(struct json_writer *w);
 void json_begin_array(struct json_writer *w, const char *name);
 void json_end_array(struct json_writer *w);
-void json_put_string(struct json_writer *w, const char *name, struct pf_slice text); /* escaped; invalid UTF-8 becomes U+FFFD */
+void json_put_string(struct json_writer *w, const char *name,
+    struct pf_slice text); /* escaped; invalid UTF-8 becomes U+FFFD */
 void json_put_text(struct json_writer *w, const char *name, const char *text);
 void json_put_int(struct json_writer *w, const char *name, int64_t value);
-void json_put_ms(struct json_writer *w, const char *name, double ms); /* at most 3 decimals, no trailing zeros */
+void json_put_ms(
+    struct json_writer *w, const char *name, double ms); /* at most 3 decimals, no trailing zeros */
 void json_put_bool(struct json_writer *w, const char *name, bool value);
 void json_put_null(struct json_writer *w, const char *name);
-void json_put_raw(struct json_writer *w, const char *name, struct pf_slice json); /* the caller vouches for it */
-void json_put_hex64(struct json_writer *w, const char *name, uint64_t value); /* 16 digits, a string */
+void json_put_raw(
+    struct json_writer *w, const char *name, struct pf_slice json); /* the caller vouches for it */
+void json_put_hex64(
+    struct json_writer *w, const char *name, uint64_t value); /* 16 digits, a string */
 void json_put_job(struct json_writer *w, const char *name, struct pf_job_id job);
 void json_put_fence(struct json_writer *w, const char *name, struct pf_fence fence);
 void json_put_hex(struct json_writer *w, const char *name, struct pf_slice bytes);

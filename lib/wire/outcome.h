@@ -11,31 +11,50 @@
 
 #include "base/buf.h"
 
-enum certainty { CERTAINTY_NOT_SENT, CERTAINTY_SENT_UNKNOWN, CERTAINTY_ANSWERED_PARTIAL, CERTAINTY_ANSWERED };
+enum certainty {
+  CERTAINTY_NOT_SENT,
+  CERTAINTY_SENT_UNKNOWN,
+  CERTAINTY_ANSWERED_PARTIAL,
+  CERTAINTY_ANSWERED
+};
 extern const char *const certainty_names[]; /* NULL-terminated */
 const char *certainty_name(enum certainty certainty);
 bool certainty_parse(struct pf_slice name, enum certainty *ret);
 
-enum owner { OWNER_POLICY, OWNER_DNS, OWNER_TARGET, OWNER_EXECUTOR, OWNER_ORCHESTRATOR, OWNER_ORIGIN, OWNER_CLIENT };
+enum owner {
+  OWNER_POLICY,
+  OWNER_DNS,
+  OWNER_TARGET,
+  OWNER_EXECUTOR,
+  OWNER_ORCHESTRATOR,
+  OWNER_ORIGIN,
+  OWNER_CLIENT
+};
 const char *owner_name(enum owner owner);
 
-/* X(symbol, "code", owner, retried by the orchestrator within the budget, HTTP status of the API, "text") */
+/* X(symbol, "code", owner, retried by the orchestrator within the budget, HTTP status of the API,
+ * "text") */
 #define OUTCOME_MAP(X)                                                                             \
   X(OUTCOME_OK, "ok", OWNER_TARGET, false, 200, "the target answered")                             \
   X(OUTCOME_BAD_URL, "bad_url", OWNER_CLIENT, false, 400, "the URL cannot be fetched")             \
-  X(OUTCOME_BAD_REQUEST, "bad_request", OWNER_CLIENT, false, 400, "method, header or body refused") \
+  X(OUTCOME_BAD_REQUEST, "bad_request", OWNER_CLIENT, false, 400,                                  \
+      "method, header or body refused")                                                            \
   X(OUTCOME_POLICY_REFUSED, "policy_refused", OWNER_POLICY, false, 403,                            \
       "the target's address is not allowed")                                                       \
   X(OUTCOME_DNS_FAILED, "dns_failed", OWNER_DNS, true, 502, "the host name has no address")        \
-  X(OUTCOME_DNS_TIMEOUT, "dns_timeout", OWNER_DNS, true, 504, "the name server did not answer in time") \
-  X(OUTCOME_CONNECT_FAILED, "connect_failed", OWNER_TARGET, true, 502, "the target refused the connection") \
+  X(OUTCOME_DNS_TIMEOUT, "dns_timeout", OWNER_DNS, true, 504,                                      \
+      "the name server did not answer in time")                                                    \
+  X(OUTCOME_CONNECT_FAILED, "connect_failed", OWNER_TARGET, true, 502,                             \
+      "the target refused the connection")                                                         \
   X(OUTCOME_CONNECT_TIMEOUT, "connect_timeout", OWNER_TARGET, true, 504,                           \
       "no connection to the target in time")                                                       \
   X(OUTCOME_TLS_FAILED, "tls_failed", OWNER_TARGET, true, 502, "the TLS handshake failed")         \
   X(OUTCOME_TLS_VERIFY, "tls_verify", OWNER_TARGET, false, 502,                                    \
       "the target's certificate is not valid for it")                                              \
-  X(OUTCOME_RESET, "reset", OWNER_TARGET, true, 502, "the connection broke before the answer was complete") \
-  X(OUTCOME_BAD_RESPONSE, "bad_response", OWNER_TARGET, true, 502, "the target's answer is not HTTP") \
+  X(OUTCOME_RESET, "reset", OWNER_TARGET, true, 502,                                               \
+      "the connection broke before the answer was complete")                                       \
+  X(OUTCOME_BAD_RESPONSE, "bad_response", OWNER_TARGET, true, 502,                                 \
+      "the target's answer is not HTTP")                                                           \
   X(OUTCOME_TIMEOUT_FIRST_BYTE, "timeout_first_byte", OWNER_TARGET, true, 504,                     \
       "the target sent no answer in time")                                                         \
   X(OUTCOME_TIMEOUT_IDLE, "timeout_idle", OWNER_TARGET, true, 504, "the answer stopped half-way")  \
@@ -69,7 +88,7 @@ enum outcome {
 #define X(symbol, code, owner, retried, status, text) symbol,
   OUTCOME_MAP(X)
 #undef X
-  OUTCOME_COUNT
+      OUTCOME_COUNT
 };
 
 extern const char *const outcome_codes[]; /* NULL-terminated */

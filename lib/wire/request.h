@@ -16,18 +16,18 @@
 
 #define WIRE_URL_MAX 8192
 #define WIRE_METHOD_MAX 16
-#define WIRE_HEADERS_MAX 64           /* of a request */
-#define WIRE_HEADER_BYTES_MAX 65536   /* names and values of a request together */
+#define WIRE_HEADERS_MAX 64         /* of a request */
+#define WIRE_HEADER_BYTES_MAX 65536 /* names and values of a request together */
 #define WIRE_REQUEST_BODY_MAX ((size_t)1 << 20)
-#define WIRE_KEY_MAX 256              /* clientId, batchId, submitKey, idempotencyKey */
+#define WIRE_KEY_MAX 256 /* clientId, batchId, submitKey, idempotencyKey */
 #define WIRE_CONTEXT_MAX 65536
-#define WIRE_NAME_MAX 64              /* class, continuation */
-#define WIRE_ACTOR_MAX 256            /* actor name, decoded */
-#define WIRE_HOST_MAX 264             /* "host:port", the unit of fairness */
+#define WIRE_NAME_MAX 64   /* class, continuation */
+#define WIRE_ACTOR_MAX 256 /* actor name, decoded */
+#define WIRE_HOST_MAX 264  /* "host:port", the unit of fairness */
 #define WIRE_ATTEMPTS_MAX 16
-#define WIRE_ATTEMPTS_DEFAULT 4       /* 1 + 3 */
-#define WIRE_STATUSES_MAX 16          /* entries of retry.statuses */
-#define WIRE_ATTEMPT_MS_MAX 86400000  /* 24 h */
+#define WIRE_ATTEMPTS_DEFAULT 4      /* 1 + 3 */
+#define WIRE_STATUSES_MAX 16         /* entries of retry.statuses */
+#define WIRE_ATTEMPT_MS_MAX 86400000 /* 24 h */
 #define WIRE_ATTEMPT_MS_DEFAULT 30000
 #define WIRE_DEADLINE_MS_MAX 604800000 /* 7 d */
 #define WIRE_DEADLINE_MS_DEFAULT 300000
@@ -66,10 +66,12 @@ struct wire_retry {
 };
 bool wire_retry_names(const struct wire_retry *retry, int status);
 
-/* Names of classes and continuations: a letter, then letters, digits and _ . - up to WIRE_NAME_MAX. */
+/* Names of classes and continuations: a letter, then letters, digits and _ . - up to WIRE_NAME_MAX.
+ */
 bool wire_name_valid(struct pf_slice name);
 
-/* Methods that may be sent twice: GET, HEAD, PUT, DELETE, OPTIONS, or any with an idempotency key. */
+/* Methods that may be sent twice: GET, HEAD, PUT, DELETE, OPTIONS, or any with an idempotency key.
+ */
 bool wire_request_repeatable(const struct wire_request *request);
 
 /* Grammar of everything that would reach the wire: method token and allow-list (no CONNECT, TRACE),
@@ -85,7 +87,7 @@ PF_MUST_CHECK int wire_request_check(
 /* The bytes that travel (a batch record: JSON head, raw body). Decoding enforces the limits; the
  * grammar is for wire_request_check. */
 void wire_request_encode(struct pf_buf *buf, const struct wire_request *request);
-PF_MUST_CHECK int wire_request_decode(
-    struct wire_request *ret, struct pf_slice bytes, struct pf_arena *arena, struct pf_error *reterr);
+PF_MUST_CHECK int wire_request_decode(struct wire_request *ret, struct pf_slice bytes,
+    struct pf_arena *arena, struct pf_error *reterr);
 
 #endif
