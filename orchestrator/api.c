@@ -3,11 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/metrics.h"
 #include "http/client.h"
 #include "loop/listen.h"
 #include "orchestrator/app.h"
 #include "orchestrator/api_queue.h"
+#include "orchestrator/metrics.h"
 #include "web/health.h"
 #include "web/web.h"
 #include "wire/batch.h"
@@ -222,16 +223,28 @@ static void get_health(struct app *app, const struct web_request *req) {
   web_respond_health(app->web, req->id, "orchestrator");
 }
 
+static void respond_report(
+    struct app *app, const struct web_request *req, const char *type, const struct pf_buf *body) {
+  struct web_response response = {.status = 200, .content_type = type, .body = pf_buf_view(body)};
+  if (body->err)
+    refuse(app, req, 503, "overload", "the answer is too large");
+  else
+    web_respond(app->web, req->id, &response);
+}
+
 static void get_queue(struct app *app, const struct web_request *req) {
   struct pf_buf body;
   pf_buf_init(&body, ANSWER_MAX);
   api_queue_print(&body, app->queue, app->db, app_now_us());
-  struct web_response response = {
-      .status = 200, .content_type = HTTP_CONTENT_JSON, .body = pf_buf_view(&body)};
-  if (body.err)
-    refuse(app, req, 503, "overload", "the answer is too large");
-  else
-    web_respond(app->web, req->id, &response);
+  respond_report(app, req, HTTP_CONTENT_JSON, &body);
+  pf_buf_done(&body);
+}
+
+static void get_metrics(struct app *app, const struct web_request *req) {
+  struct pf_buf body;
+  pf_buf_init(&body, ANSWER_MAX);
+  orchestrator_print_metrics(app, &body);
+  respond_report(app, req, METRICS_CONTENT_TYPE, &body);
   pf_buf_done(&body);
 }
 
@@ -252,6 +265,7 @@ static const struct route routes[] = {
     {WEB_PUT, "/v1/origins/", NULL, put_origin},
     {WEB_GET, "/v1/origins/", NULL, get_origin},
     {WEB_GET, "/v1/queue", get_queue, NULL},
+    {WEB_GET, "/metrics", get_metrics, NULL},
     {WEB_GET, "/health", get_health, NULL},
 };
 

@@ -1,6 +1,7 @@
 /* The orchestrator's process: its parts, and how they are tied together.
  *
  *   api.c       calls come in, become events of the queue
+ *   api_queue.c, metrics.c   what operators see
  *   turn.c      once per turn of the loop: what changed is written; what has to wait for it, waits
  *   dispatch.c  calls go out: /v1/execute, /__status, /__receiveResult
  *   queue*.c    decides (pure);  queue_db.c, queue_db_rows.c  rows
@@ -40,7 +41,8 @@ struct app {
   bool stopped;  /* nothing is written any more */
   int exit_code;
   int64_t opened_ms;
-  struct pf_buf scratch; /* of one handler at a time */
+  uint64_t invariant_failures; /* must stay 0 */
+  struct pf_buf scratch;       /* of one handler at a time */
 };
 
 /* The queue's clock. */

@@ -73,7 +73,20 @@ void executor_lose(struct queue *queue, struct executor *executor) {
   free(executor);
 }
 
+/* If we come much later than we wanted to be called, it was us who slept (stopped, suspended,
+ * starved): the heartbeats of that time are still in the sockets, and get the time to be read. */
+static void lease_excuse(struct queue *queue, int64_t now_us) {
+  int64_t lease_us = queue->config.lease_ms * US_PER_MS;
+  if (now_us - queue->expected_us <= lease_us / 4) return;
+  PF_LIST_EACH(it, &queue->executors) {
+    struct executor *executor = pf_container_of(it, struct executor, link);
+    if (executor->lease.key < now_us + lease_us / 2)
+      pf_heap_set(&queue->leases, &executor->lease, now_us + lease_us / 2);
+  }
+}
+
 void lease_tick(struct queue *queue, int64_t now_us) {
+  lease_excuse(queue, now_us);
   for (;;) {
     struct pf_heap_node *first = pf_heap_first(&queue->leases);
     if (!first || first->key > now_us) return;

@@ -40,6 +40,7 @@ struct queue *queue_new(const struct queue_config *config) {
     queue->hash_key[i] = pf_rand_u64(&queue->rand);
   queue->fence_next = queue->fence_reserved = config->fence_next;
   queue->qid_next = 1;
+  queue->expected_us = INT64_MAX;
   queue->loading = true;
   pf_map_init(&queue->jobs);
   pf_map_init(&queue->hosts);
@@ -302,6 +303,7 @@ static void job_on_timer(struct queue *queue, struct job *job, int64_t now_us) {
 }
 
 void queue_settle(struct queue *queue, int64_t now_us) {
+  queue->settled_us = now_us;
   lease_tick(queue, now_us);
   for (;;) {
     struct pf_heap_node *first = pf_heap_first(&queue->timers);
@@ -309,6 +311,7 @@ void queue_settle(struct queue *queue, int64_t now_us) {
     job_on_timer(queue, pf_container_of(first, struct job, timer), now_us);
   }
   ready_schedule(queue, now_us);
+  queue->expected_us = queue_next_us(queue);
 }
 
 int64_t queue_next_us(const struct queue *queue) {

@@ -235,8 +235,11 @@ void queue_each_origin(const struct queue *queue,
 bool queue_find(const struct queue *queue, struct pf_job_id id, enum job_state *ret_state,
     int *ret_attempt, struct pf_fence *ret_fence);
 
-/* Asserts what must always hold: counts agree, and each job has a lease, a place in a ready list
- * or a timer that will move it on. Costs a walk over everything. */
+/* Looks at the jobs of the next so many hash buckets, and at the next timer. Returns how many broke
+ * an invariant: each job has a place and a lease or timer that will move it on. After queue_settle
+ * it must be 0. */
+uint64_t queue_check_some(struct queue *queue, size_t buckets);
+/* Asserts the same of all jobs, and that the counts agree. Costs a walk over everything. */
 void queue_check(const struct queue *queue);
 
 #endif

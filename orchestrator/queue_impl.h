@@ -95,6 +95,9 @@ struct queue {
   uint64_t hash_key[2]; /* host names are chosen by outsiders */
   uint64_t fence_next, fence_reserved;
   int64_t qid_next;
+  int64_t settled_us;  /* time of the last queue_settle */
+  int64_t expected_us; /* when it wanted to be called again */
+  size_t check_at;     /* bucket of queue_check_some */
   bool loading, fence_dirty, urgent;
   struct pf_map jobs, hosts, origins;
   struct pf_list ring; /* of hosts with ready jobs */

@@ -75,33 +75,41 @@ bool queue_find(const struct queue *queue, struct pf_job_id id, enum job_state *
 
 /* ---- invariants ---- */
 
-static void job_check(const struct queue *queue, const struct job *job, int64_t *request_bytes) {
+/* Each job has a place, and something that will move it on. */
+static bool job_is_sound(const struct queue *queue, const struct job *job) {
   bool timed = pf_heap_has(&job->timer);
   bool listed = !pf_list_empty(&job->link);
-  PF_ASSERT((job->executor != NULL) == (job->state == JOB_LEASED));
-  PF_ASSERT(job->attempt <= WIRE_ATTEMPTS_MAX);
-  PF_ASSERT(job->fence.epoch != queue->config.epoch || job->fence.counter < queue->fence_next);
-  PF_ASSERT(job->stored || !pf_list_empty(&job->dirty));
+  if ((job->executor != NULL) != (job->state == JOB_LEASED)) return false;
+  if (job->attempt > WIRE_ATTEMPTS_MAX) return false;
+  if (job->fence.epoch == queue->config.epoch && job->fence.counter >= queue->fence_next)
+    return false;
+  if (!job->stored && pf_list_empty(&job->dirty)) return false;
   switch (job->state) {
   case JOB_READY:
-    PF_ASSERT(listed && timed);
-    break;
+    return listed && timed;
   case JOB_WAITING:
-    PF_ASSERT(!listed && timed);
-    break;
+    return !listed && timed;
   case JOB_LEASED: /* the executor's lease moves it on, or the dispatch's answer or repetition */
-    PF_ASSERT(listed && pf_heap_has(&job->executor->lease));
-    PF_ASSERT(job->taken || job->asked || timed);
-    break;
+    return listed && pf_heap_has(&job->executor->lease) && (job->taken || job->asked || timed);
   case JOB_ASKING:
   case JOB_EXHAUSTED:
-    PF_ASSERT(listed && (job->asked != timed));
-    break;
+    return listed && job->asked != timed;
   case JOB_STATE_COUNT:
-    PF_ASSERT(false);
     break;
   }
-  if (job->blob) *request_bytes += (int64_t)(job->blob->head_len + job->blob->request_len);
+  return false;
+}
+
+uint64_t queue_check_some(struct queue *queue, size_t buckets) {
+  uint64_t unsound = 0;
+  const struct pf_heap_node *timer = pf_heap_first(&queue->timers);
+  if (timer && timer->key < queue->settled_us) unsound++;
+  for (; queue->jobs.buckets && buckets > 0; buckets--) {
+    queue->check_at = (queue->check_at + 1) & queue->jobs.mask;
+    for (struct pf_map_node *n = queue->jobs.buckets[queue->check_at]; n; n = n->next)
+      unsound += !job_is_sound(queue, pf_container_of(n, struct job, node));
+  }
+  return unsound;
 }
 
 void queue_check(const struct queue *queue) {
@@ -110,7 +118,8 @@ void queue_check(const struct queue *queue) {
   for (size_t i = 0; queue->jobs.buckets && i <= queue->jobs.mask; i++) {
     for (struct pf_map_node *n = queue->jobs.buckets[i]; n; n = n->next) {
       const struct job *job = pf_container_of(n, struct job, node);
-      job_check(queue, job, &request_bytes);
+      PF_ASSERT(job_is_sound(queue, job));
+      if (job->blob) request_bytes += (int64_t)(job->blob->head_len + job->blob->request_len);
       by_state[job->state]++;
     }
   }

@@ -249,6 +249,19 @@ test('requests over the memory budget are read again', async (t) => {
   await empty(url);
 });
 
+test('metrics', async (t) => {
+  const { origin, url } = await setUp(t);
+  const executor = await FakeExecutor.start(t, url);
+  await origin.announce([origin.job(1), origin.job(2)]);
+  await executor.complete(await executor.next());
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const value = (name) => Number(new RegExp(`^${name} (.*)$`, 'm').exec(text)[1]);
+  assert.equal(value('pf_jobs{state="leased"}'), 1);
+  assert.equal(value('pf_announcements_total{answer="queued"}'), 2);
+  assert.equal(value('pf_job_ends_total{how="delivered"}'), 1);
+  assert.equal(value('pf_invariant_failures_total'), 0);
+});
+
 test('bad input', async (t) => {
   const { origin, url } = await setUp(t);
   const status = async (method, path, body, headers = {}) =>

@@ -514,6 +514,21 @@ static void test_executor_that_was_only_silent_goes_on(void **state) {
   assert_true(pf_fence_eq(fence_of(w, 1), held.fence));
 }
 
+static void test_a_queue_that_slept_hears_executors_first(void **state) {
+  struct world *w = *state;
+  join(w);
+  struct hop_job job = world_job(1);
+  put_taken(w, &job);
+  struct hop_held held = held_of(w, 1);
+  world_pass(w, 60000); /* stopped for a minute */
+  assert_int_equal(world_state(w, 1), JOB_LEASED);
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1), 0);
+  world_pass(w, 2000);
+  assert_int_equal(world_state(w, 1), JOB_LEASED);
+  world_pass(w, 1001);
+  assert_int_equal(world_state(w, 1), JOB_ASKING);
+}
+
 static void test_restart_rebinds_leases(void **state) {
   struct world *w = *state;
   join(w);
@@ -813,6 +828,7 @@ int main(void) {
       TEST(test_missing_from_two_heartbeats_ends_one_lease),
       TEST(test_new_incarnation_ends_the_old_one),
       TEST(test_executor_that_was_only_silent_goes_on),
+      TEST(test_a_queue_that_slept_hears_executors_first),
       TEST(test_restart_rebinds_leases),
       TEST(test_unanswered_dispatch_goes_again_with_the_same_fence),
       TEST(test_full_executor_costs_no_attempt),

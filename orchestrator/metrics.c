@@ -1,0 +1,78 @@
+#include "orchestrator/metrics.h"
+
+#include "base/metrics.h"
+#include "orchestrator/app.h"
+#include "store/metrics.h"
+#include "web/health.h"
+
+#define US_PER_S 1000000.0
+#define CHECKED_BUCKETS 10000 /* per reading: about a millisecond */
+
+static void print_inserts(struct pf_buf *buf, const struct queue_stats *stats) {
+  static const char name[] = "pf_announcements_total";
+  metrics_family(buf, name, "counter", "Announced jobs, by the answer they got.");
+  metrics_sample(buf, name, "answer", "queued", (double)stats->inserted);
+  metrics_sample(buf, name, "answer", "known", (double)stats->known);
+  metrics_sample(buf, name, "answer", "done", (double)stats->done_again);
+  metrics_sample(buf, name, "answer", "lost", (double)stats->lost);
+  metrics_sample(buf, name, "answer", "full", (double)stats->full);
+}
+
+static void print_ends(struct pf_buf *buf, const struct queue_stats *stats) {
+  static const char name[] = "pf_job_ends_total";
+  metrics_family(buf, name, "counter", "Jobs that ended here, by how.");
+  metrics_sample(buf, name, "how", "delivered", (double)stats->delivered);
+  metrics_sample(buf, name, "how", "ended", (double)stats->ended);
+  metrics_sample(buf, name, "how", "exhausted", (double)stats->exhausted);
+  metrics_counter(
+      buf, "pf_queue_timeouts_total", "Jobs that no executor took in time.", stats->queue_timeouts);
+  metrics_counter(
+      buf, "pf_poisoned_total", "Jobs that took several executors down.", stats->poisoned);
+}
+
+static void print_dispatches(struct pf_buf *buf, const struct queue_stats *stats) {
+  metrics_counter(buf, "pf_dispatches_total", "Leases granted.", stats->dispatched);
+  metrics_counter(buf, "pf_redispatches_total", "Leases granted to jobs that had had one.",
+      stats->redispatched);
+  metrics_counter(buf, "pf_retries_total", "Failed attempts that are made again.", stats->retried);
+  metrics_counter(buf, "pf_full_answers_total", "Dispatches that an executor had no room for.",
+      stats->full_answers);
+  metrics_counter(
+      buf, "pf_leases_lost_total", "Leases that ended without an answer.", stats->leases_lost);
+  metrics_counter(buf, "pf_executors_lost_total", "Executors that fell silent or were replaced.",
+      stats->executors_lost);
+  metrics_counter(buf, "pf_starts_total", "START granted.", stats->started);
+  metrics_counter(buf, "pf_starts_refused_total", "START refused.", stats->start_refused);
+  metrics_counter(
+      buf, "pf_aborts_total", "Transfers that executors were told to drop.", stats->aborts);
+}
+
+static void print_now(struct pf_buf *buf, const struct queue_stats *stats) {
+  metrics_family(buf, "pf_jobs", "gauge", "Jobs that are not done, by state.");
+  for (int i = 0; i < JOB_STATE_COUNT; i++)
+    metrics_sample(buf, "pf_jobs", "state", job_state_names[i], (double)stats->by_state[i]);
+  metrics_gauge(buf, "pf_oldest_ready_seconds", "Age of the oldest job that waits for a slot.",
+      (double)stats->oldest_ready_us / US_PER_S);
+  metrics_gauge(buf, "pf_request_bytes", "Requests kept in memory.", (double)stats->request_bytes);
+  metrics_gauge(buf, "pf_executors", "Executors that are alive.", (double)stats->executors);
+  metrics_gauge(buf, "pf_slots", "Slots of all executors.", (double)stats->slots);
+  metrics_gauge(buf, "pf_slots_free", "Slots that can take a job.", (double)stats->free_slots);
+  metrics_gauge(buf, "pf_origins", "Origins that are known.", (double)stats->origins);
+  metrics_gauge(buf, "pf_target_hosts", "Hosts that jobs are for.", (double)stats->hosts);
+}
+
+void orchestrator_print_metrics(struct app *app, struct pf_buf *buf) {
+  struct queue_stats stats;
+  int64_t now_us = app_now_us();
+  queue_read_stats(app->queue, now_us, &stats);
+  app->invariant_failures += queue_check_some(app->queue, CHECKED_BUCKETS);
+  print_now(buf, &stats);
+  print_inserts(buf, &stats);
+  print_dispatches(buf, &stats);
+  print_ends(buf, &stats);
+  metrics_counter(buf, "pf_invariant_failures_total",
+      "Broken invariants seen at run time; must stay 0.", app->invariant_failures);
+  store_print_metrics(queue_db_store(app->db), buf);
+  web_print_metrics(app->web, buf);
+  metrics_process(buf);
+}
