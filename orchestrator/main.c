@@ -169,7 +169,9 @@ int main(int argc, char **argv) {
   if (app_open(&app, &why)) {
     fprintf(stderr, "proxyfetch-orchestrator: %s\n", why.text);
     app_free(&app);
-    return PF_EXIT_START; /* nothing was decided yet: the kernel takes back the rest */
+    uv_run(&loop, UV_RUN_NOWAIT);
+    (void)uv_loop_close(&loop); /* busy if more than the store had been opened: we end anyway */
+    return PF_EXIT_START;
   }
   uv_run(&loop, UV_RUN_DEFAULT);
   pf_signals_close(&app.signals);
