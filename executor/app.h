@@ -48,11 +48,12 @@ struct app {
   struct seen seen;
   struct http_peer *start, *complete; /* to the orchestrator */
   int64_t lease_until_ms;             /* no request leaves from then on */
+  unsigned lapses;                    /* times the lease had run out before it was renewed */
   struct timer stop;                  /* draining has taken long enough, or nothing is left to do */
 };
 
 /* The lease has not run out. */
-bool app_may_act(void *app);
+bool app_may_act(const struct app *app);
 /* All jobs have gone while draining. */
 void app_jobs_gone(struct app *app);
 

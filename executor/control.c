@@ -62,6 +62,7 @@ static void beat_done(struct http_call *call) {
   beat_log(c, call);
   if (!call->err && call->status == 200) {
     /* From when it was sent: the orchestrator cannot have renewed the lease before. */
+    if (c->sent_at_ms >= app->lease_until_ms) app->lapses++;
     app->lease_until_ms = c->sent_at_ms + app->config.lease_ms;
     beat_read(c, pf_buf_view(&call->response));
   }

@@ -74,7 +74,7 @@ static int exchange_before_send(
     f->verdict = OUTCOME_RESET;
     return CURL_PREREQFUNC_ABORT;
   }
-  if (!f->engine->config.may_send(f->engine->config.arg)) {
+  if (!f->engine->config.may_send(f->engine->config.arg, f)) {
     f->verdict = OUTCOME_EXECUTOR_LOST;
     f->lapsed = true;
     return CURL_PREREQFUNC_ABORT;

@@ -39,6 +39,7 @@
 #define FETCH_ERROR_MAX 512
 
 struct fetch_engine;
+struct fetch;
 
 struct fetch_limits {
   int64_t dns_ms, connect_ms, idle_ms;
@@ -53,7 +54,7 @@ struct fetch_config {
   const char *ca_file; /* NULL = the system's */
   struct dns_config dns;
   /* Asked right before the first byte of a request leaves: may this process still act? */
-  bool (*may_send)(void *arg);
+  bool (*may_send)(void *arg, const struct fetch *fetch);
   void *arg;
 };
 

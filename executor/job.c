@@ -29,6 +29,7 @@ struct job {
   struct hop_execute item;
   struct pf_arena arena;
   struct fetch fetch;
+  unsigned lapses;       /* app.lapses when it was taken */
   bool retry;            /* another attempt is the orchestrator's */
   struct http_item call; /* START, complete */
   struct result_call result;
@@ -253,8 +254,15 @@ static void job_on_started(
   job_fetch(job);
 }
 
+/* After a lapse the job may be somebody else's, even if the lease has been renewed since. */
+bool job_may_send(void *arg, const struct fetch *fetch) {
+  const struct app *app = arg;
+  const struct job *job = pf_container_of(fetch, const struct job, fetch);
+  return app_may_act(app) && job->lapses == app->lapses;
+}
+
 static void job_start(struct job *job) {
-  if (!app_may_act(job->app)) {
+  if (!job_may_send(job->app, &job->fetch)) {
     job_end(job); /* the lease has run out: the orchestrator gives it to somebody else */
     return;
   }
@@ -284,6 +292,7 @@ enum hop_execute_answer job_take(
   job->app = app;
   job->item = *item;
   job->retry = false;
+  job->lapses = app->lapses;
   job->backoff_ms = BACKOFF_MIN_MS;
   job->again = (struct timer){.fire = job_on_again};
   job->fetch =

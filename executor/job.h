@@ -26,6 +26,8 @@ enum hop_execute_answer job_take(
 void job_abort(struct app *app, const struct hop_held *held);
 /* Appends all jobs to a heartbeat. */
 void job_list_held(struct app *app, struct pf_buf *buf);
+/* For fetch_config: the lease has held from when the job was taken until now. */
+bool job_may_send(void *app, const struct fetch *fetch);
 size_t job_slots_free(const struct app *app);
 /* Forgets all jobs, as a crash would. */
 void job_drop_all(struct app *app);

@@ -18,8 +18,7 @@
   1024 /* idle connections, sockets of the other processes, epoll sets                             \
         */
 
-bool app_may_act(void *arg) {
-  const struct app *app = arg;
+bool app_may_act(const struct app *app) {
   return pf_clock_mono_ms() < app->lease_until_ms;
 }
 
@@ -104,7 +103,7 @@ static int app_open_engine(struct app *app) {
       .rules = &app->rules,
       .ca_file = c->ca_file,
       .dns.lookup = dns_lookup_system,
-      .may_send = app_may_act,
+      .may_send = job_may_send,
       .arg = app,
   };
   return fetch_engine_new(&app->engine, &app->loop, &config);

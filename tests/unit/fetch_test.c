@@ -131,7 +131,8 @@ static void on_connection(uv_stream_t *stream, int status) {
   w->accepted++;
 }
 
-static bool world_may_send(void *arg) {
+static bool world_may_send(void *arg, const struct fetch *fetch) {
+  (void)fetch;
   return ((struct world *)arg)->may_send;
 }
 

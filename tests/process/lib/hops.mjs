@@ -87,6 +87,7 @@ const answerBatch = (res, head, items) => {
   res.end(Buffer.concat([record(head), ...items]));
 };
 
+/** A body of null announces one without sending it. */
 const post = (url, body, headers = {}) => new Promise((done, failed) => {
   const req = http.request(url, { method: 'POST', headers: { 'Content-Type': BATCH, ...headers } }, (res) => {
     const parts = [];
@@ -94,7 +95,8 @@ const post = (url, body, headers = {}) => new Promise((done, failed) => {
     res.on('end', () => done({ status: res.statusCode, body: Buffer.concat(parts) }));
   });
   req.on('error', failed);
-  req.end(body);
+  if (body === null) req.flushHeaders();
+  else req.end(body);
 });
 
 export async function startQueue(t) {
@@ -202,7 +204,9 @@ export async function startOrigin(t, queue) {
     const self = origin.answersAs ?? origin.id;
     answerBatch(res, { origin: self, originEpoch: origin.epoch }, answers.map((answer) => record({ answer })));
     if (self !== head.head.to) return;
-    items.forEach(({ head: result, body }) => origin.results.put(result.job, { result, body }));
+    items.forEach(({ head: result, body }, i) => {
+      if (answers[i] !== 'retry') origin.results.put(result.job, { result, body });
+    });
   });
   origin.result = (job, n) => origin.results.get(job.job, n);
   origin.announce = (at = url) =>
