@@ -334,7 +334,7 @@ for (const point of ['enqueue.before_commit', 'enqueue.after_commit', 'lease.bef
       while (!done) {
         const item = await executor.next();
         let go;
-        await until(async () => (go = await executor.start(item).catch(() => '')), 'START');
+        await until(async () => done || (go = await executor.start(item).catch(() => '')), 'START');
         if (go !== 'go') continue;
         assert.equal(++starts, 1);
         done = true;
