@@ -32,13 +32,15 @@ struct lookup {
   char text[DNS_NAME_MAX + 1];
 };
 
+enum name_state { NAME_QUEUED, NAME_YOUNG, NAME_OLD, NAME_KNOWN };
+
 struct name {
   struct pf_map_node node;
   struct pf_list link; /* in dns.queued, dns.young, dns.old or dns.known */
   struct pf_list waits;
   struct dns_answer *answer; /* NULL while it is looked up */
   int64_t since_ms;          /* of the state it is in */
-  enum { NAME_QUEUED, NAME_YOUNG, NAME_OLD, NAME_KNOWN } state;
+  enum name_state state;
   char text[DNS_NAME_MAX + 1];
 };
 
@@ -112,7 +114,7 @@ static bool name_is(const struct pf_map_node *node, const void *key) {
   return strcmp(pf_container_of(node, struct name, node)->text, key) == 0;
 }
 
-static void name_move(struct dns *dns, struct name *name, int state) {
+static void name_move(struct dns *dns, struct name *name, enum name_state state) {
   struct pf_list *const lists[] = {&dns->queued, &dns->young, &dns->old, &dns->known};
   unsigned unused = 0;
   unsigned *const counts[] = {&unused, &dns->young_count, &dns->old_count, &dns->known_count};

@@ -124,9 +124,6 @@ static void listener_on_readable(uv_poll_t *poll, int status, int events) {
       return; /* otherwise all are taken, or one has gone before we took it */
     }
     if (l->connections < l->config.limits.connections_max) {
-      /* A second small frame must not wait for the peer's delayed acknowledgement of the first. */
-      int on = 1;
-      (void)setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* only slower without */
       conn_open(l, peer);
     } else {
       l->web->stats.refused++;
