@@ -378,8 +378,9 @@ static void origin_free_each(struct pf_map_node *node, void *arg) {
 
 void dispatch_free(struct dispatch *dispatch) {
   if (!dispatch) return;
-  PF_LIST_EACH(it, &dispatch->executors)
-  executor_peer_free(pf_container_of(it, struct executor_peer, link));
+  PF_LIST_EACH(it, &dispatch->executors) {
+    executor_peer_free(pf_container_of(it, struct executor_peer, link));
+  }
   pf_map_each(&dispatch->origins, origin_free_each, dispatch);
   pf_map_done(&dispatch->origins);
   free(dispatch);
@@ -387,7 +388,8 @@ void dispatch_free(struct dispatch *dispatch) {
 
 static void act_executor_gone(struct dispatch *dispatch, const struct queue_action *action) {
   struct executor_peer *peer = executor_peer_find(dispatch, action->executor, action->incarnation);
-  pf_log(&dispatch->app->log, PF_LOG_WARN, "executor_gone", "executor=%016llx incarnation=%016llx",
+  pf_log(&dispatch->app->log, action->left ? PF_LOG_INFO : PF_LOG_WARN,
+      action->left ? "executor_left" : "executor_gone", "executor=%016llx incarnation=%016llx",
       (unsigned long long)action->executor, (unsigned long long)action->incarnation);
   if (peer) executor_peer_free(peer);
 }

@@ -39,8 +39,10 @@ void effects_act(struct queue *queue, enum queue_action_kind kind, struct job *j
 }
 
 void effects_executor_gone(struct queue *queue, const struct executor *executor) {
-  *action_new(queue) = (struct queue_action){
-      .kind = QUEUE_EXECUTOR_GONE, .executor = executor->id, .incarnation = executor->incarnation};
+  *action_new(queue) = (struct queue_action){.kind = QUEUE_EXECUTOR_GONE,
+      .executor = executor->id,
+      .incarnation = executor->incarnation,
+      .left = executor->leaving};
 }
 
 bool queue_take_action(struct queue *queue, struct queue_action *ret_action) {
@@ -84,8 +86,9 @@ static void row_take(struct queue *queue, struct job *job, struct queue_row *row
 
 static size_t list_count(const struct pf_list *head) {
   size_t count = 0;
-  PF_LIST_EACH(it, head)
-  count++;
+  PF_LIST_EACH(it, head) {
+    count++;
+  }
   return count;
 }
 

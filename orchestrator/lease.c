@@ -61,9 +61,10 @@ void lease_lose(struct queue *queue, struct job *job, bool executor_gone) {
 }
 
 void executor_lose(struct queue *queue, struct executor *executor) {
-  if (executor->known) queue->counters.executors_lost++;
-  PF_LIST_EACH(it, &executor->leased)
-  lease_lose(queue, pf_container_of(it, struct job, link), true);
+  if (executor->known && !executor->leaving) queue->counters.executors_lost++;
+  PF_LIST_EACH(it, &executor->leased) {
+    lease_lose(queue, pf_container_of(it, struct job, link), !executor->leaving);
+  }
   PF_ASSERT(executor->leased_count == 0);
   effects_executor_gone(queue, executor);
   executor_set_slots(queue, executor, 0);
@@ -187,6 +188,8 @@ static void beat_apply(struct queue *queue, struct executor *executor,
 int queue_heartbeat(struct queue *queue, const struct hop_heartbeat *beat, struct pf_slice held,
     int64_t now_us, struct pf_buf *ret_abort) {
   lease_tick(queue, now_us); /* what has been silent too long is lost, also if it speaks now */
+  if (beat->leaving && held.len == 0 && !executor_find(queue, beat->executor, beat->incarnation))
+    return PF_OK; /* a repeated goodbye */
   int err = PF_OK;
   struct executor *executor = beat_sender(queue, beat, now_us, &err);
   if (err) return err;

@@ -66,8 +66,9 @@ static void free_origin(struct pf_map_node *node, void *arg) {
 void queue_free(struct queue *queue) {
   if (!queue) return;
   pf_map_each(&queue->jobs, free_job, queue);
-  PF_LIST_EACH(it, &queue->executors)
-  executor_lose(queue, pf_container_of(it, struct executor, link));
+  PF_LIST_EACH(it, &queue->executors) {
+    executor_lose(queue, pf_container_of(it, struct executor, link));
+  }
   pf_map_each(&queue->origins, free_origin, queue);
   PF_ASSERT(queue->hosts.count == 0 && queue->request_bytes == 0);
   effects_done(queue);

@@ -153,6 +153,7 @@ struct queue_action {
   uint32_t version;
   struct pf_job_id job;
   uint64_t executor, incarnation; /* DISPATCH, EXECUTOR_GONE */
+  bool left;                      /* EXECUTOR_GONE: it had said goodbye */
 };
 bool queue_take_action(struct queue *queue, struct queue_action *ret_action);
 

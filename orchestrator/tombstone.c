@@ -49,8 +49,9 @@ void tombstones_init(struct tombstones *tombs, uint64_t origin) {
 }
 
 void tombstones_done(struct tombstones *tombs) {
-  PF_LIST_EACH(it, &tombs->pages)
-  page_free(tombs, pf_container_of(it, struct tomb_page, link));
+  PF_LIST_EACH(it, &tombs->pages) {
+    page_free(tombs, pf_container_of(it, struct tomb_page, link));
+  }
   pf_map_done(&tombs->map);
 }
 
