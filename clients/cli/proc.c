@@ -1,6 +1,6 @@
 #include "proc.h"
 
-#include <errno.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "base/err.h"
 
 #define PROGRAM_PREFIX "proxyfetch-"
+#define FOLDER_MAX 4096
 
 int64_t proc_cpu_ns(int pid) {
   clockid_t clock;
@@ -44,7 +45,7 @@ bool proc_add_list(struct proc_set *set, const char *list) {
   return true;
 }
 
-/* The text of a small file of /proc, with NUL for its separators. */
+/* The text of a small file of /proc. */
 static bool proc_read(char *text, size_t size, int pid, const char *file) {
   char path[64];
   snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
@@ -56,13 +57,17 @@ static bool proc_read(char *text, size_t size, int pid, const char *file) {
   return len > 0;
 }
 
-/* "origin" for a process that runs …/proxyfetch-origin. */
-static bool role_of(int pid, char role[PROC_ROLE_MAX]) {
-  char command[4096];
-  if (!proc_read(command, sizeof(command), pid, "cmdline")) return false;
-  const char *slash = strrchr(command, '/'), *name = slash ? slash + 1 : command;
-  if (strncmp(name, PROGRAM_PREFIX, sizeof(PROGRAM_PREFIX) - 1) != 0) return false;
-  snprintf(role, PROC_ROLE_MAX, "%s", name + sizeof(PROGRAM_PREFIX) - 1);
+/* "origin" for a process that runs FOLDER/proxyfetch-origin. */
+static bool role_of(int pid, char role[PROC_ROLE_MAX], char folder[FOLDER_MAX]) {
+  char link[64];
+  snprintf(link, sizeof(link), "/proc/%d/exe", pid);
+  ssize_t len = readlink(link, folder, FOLDER_MAX - 1);
+  if (len <= 0) return false;
+  folder[len] = '\0';
+  char *slash = strrchr(folder, '/');
+  if (!slash || strncmp(slash + 1, PROGRAM_PREFIX, sizeof(PROGRAM_PREFIX) - 1) != 0) return false;
+  snprintf(role, PROC_ROLE_MAX, "%s", slash + sizeof(PROGRAM_PREFIX));
+  *slash = '\0';
   return true;
 }
 
@@ -74,22 +79,33 @@ static int parent_of(int pid) {
   return after_name && sscanf(after_name, ") %*c %d", &parent) == 1 ? parent : 0;
 }
 
-void proc_add_family(struct proc_set *set, int pid) {
-  char role[PROC_ROLE_MAX], name[64] = "", file[64], children[8192];
-  if (!role_of(pid, role)) return;
+/* The pid of the `proxyfetch up` that started this process; 0 if it was started by hand. */
+static int supervisor_of(int pid) {
+  char name[64] = "";
   int parent = parent_of(pid);
-  if (parent > 1) (void)proc_read(name, sizeof(name), parent, "comm"); /* a lone process has none */
-  if (strcmp(name, "proxyfetch\n") != 0) {
-    (void)proc_add(set, role, pid);
-    return;
+  if (parent > 1) (void)proc_read(name, sizeof(name), parent, "comm");
+  return strcmp(name, "proxyfetch\n") == 0 ? parent : 0;
+}
+
+void proc_add_family(struct proc_set *set, int pid) {
+  struct proc_set family = *set;
+  char own_role[PROC_ROLE_MAX], own_folder[FOLDER_MAX], role[PROC_ROLE_MAX], folder[FOLDER_MAX];
+  if (!role_of(pid, own_role, own_folder)) return;
+  int supervisor = supervisor_of(pid), same_role = 0;
+  DIR *all = opendir("/proc");
+  for (struct dirent *entry; all && (entry = readdir(all)) != NULL;) {
+    int other = (int)strtol(entry->d_name, NULL, 10);
+    if (other <= 0 || !role_of(other, role, folder) || strcmp(folder, own_folder) != 0 ||
+        supervisor_of(other) != supervisor)
+      continue;
+    same_role += strcmp(role, own_role) == 0;
+    (void)proc_add(&family, role, other);
   }
-  snprintf(file, sizeof(file), "task/%d/children", parent);
-  if (!proc_read(children, sizeof(children), parent, file)) return;
-  char *rest = children;
-  for (char *word; (word = strsep(&rest, " ")) != NULL;) {
-    int child = (int)strtol(word, NULL, 10);
-    if (child > 0 && role_of(child, role)) (void)proc_add(set, role, child);
-  }
+  if (all) closedir(all);
+  if (same_role == 1 || supervisor)
+    *set = family;
+  else /* several systems were started by hand: whose is whose? */
+    (void)proc_add(set, own_role, pid);
 }
 
 void proc_sample(struct proc_set *set, int64_t ret_used_ns[PROC_MAX]) {

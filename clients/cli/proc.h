@@ -27,8 +27,9 @@ struct proc_set {
 bool proc_add(struct proc_set *set, const char *role, int pid);
 /* "origin=123,executor=456"; false if it is not of this form or names no process. */
 bool proc_add_list(struct proc_set *set, const char *list);
-/* Given any one process of a system that `proxyfetch up` started: adds all of them. Adds nothing if
- * pid is not such a process of this machine. */
+/* Given the origin's process: adds all of its system, as far as that can be told: those that the
+ * same `proxyfetch up` started, or, if all were started by hand, those of the only such system.
+ * Adds nothing if pid is not an origin of this machine. */
 void proc_add_family(struct proc_set *set, int pid);
 /* CPU time since the process began, of all its threads; -1 if it has gone. */
 int64_t proc_cpu_ns(int pid);
