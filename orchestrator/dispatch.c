@@ -18,7 +18,7 @@ struct dispatch {
   struct app *app;
   struct pf_list executors; /* of struct executor_peer */
   struct pf_map origins;    /* of struct origin_peer */
-  struct pf_log_limit failures;
+  struct pf_log_limit failures, deliveries;
 };
 
 /* Origins that the items under way name, so that the batch's head can say where they answer. */
@@ -345,6 +345,14 @@ static void act_ask(struct dispatch *dispatch, const struct queue_action *action
   peer_send(peer->status, &call->item);
 }
 
+static void deliver_log(struct dispatch *dispatch, const struct hop_result *result) {
+  if (!pf_log_allow(&dispatch->deliveries, pf_clock_mono_ms(), 10, 1000)) return;
+  char job[PF_ID_TEXT];
+  pf_job_id_print(job, result->job);
+  pf_log(&dispatch->app->log, PF_LOG_WARN, "job_failed", "job=%s code=%s certainty=%s attempts=%d",
+      job, outcome_code(result->outcome), certainty_name(result->certainty), result->attempt);
+}
+
 static void act_deliver(struct dispatch *dispatch, const struct queue_action *action) {
   struct queue *queue = dispatch->app->queue;
   struct hop_result result;
@@ -354,6 +362,7 @@ static void act_deliver(struct dispatch *dispatch, const struct queue_action *ac
     queue_on_delivery(queue, action, QUEUE_NO_ANSWER, app_now_us());
     return;
   }
+  deliver_log(dispatch, &result);
   struct call *call = call_new(dispatch, action);
   call->origin = peer;
   hop_result_encode(&call->head, &result);

@@ -23,6 +23,11 @@ for folder in lib/base lib/wire; do
   [ -z "$found" ] || { echo "$folder is pure, but uv.h is included by:" $found >&2; bad=1; }
 done
 
+# What decides includes nothing of what acts.
+found=$(git ls-files orchestrator | grep -E '/(queue|job|ready|lease|origins|effects|load|stats|retry|tombstone)\.[ch]$' |
+  xargs -r grep -lE '^ *# *include *(<uv\.h>|"(http|loop|store|web)/)')
+[ -z "$found" ] || { echo "the queue is pure, but a layer that acts is included by:" $found >&2; bad=1; }
+
 # Layers of lib, lowest first; the number is the height.
 declare -A height=([base]=0 [loop]=1 [wire]=1 [store]=2 [http]=2 [web]=2)
 for folder in lib/*/; do
