@@ -141,9 +141,11 @@ static void fetch_end(struct fetch *f, int exit_code) {
 
 static void fetch_fail(struct fetch *f, const char *what, const char *why) {
   fprintf(stderr, "proxyfetch: %s: %s\n", what, why);
-  if (f->job[0] && f->config.wait)
-    fprintf(stderr, "proxyfetch: the job goes on; its result will be at http://%s:%s/v1/jobs/%s\n",
-        f->url.host, f->url.port, f->job);
+  if (f->job[0] && f->config.wait) {
+    char base[WS_CLIENT_HOST_MAX + 32];
+    ws_url_http(&f->url, "/v1/jobs/", base, sizeof(base));
+    fprintf(stderr, "proxyfetch: the job goes on; its result will be at %s%s\n", base, f->job);
+  }
   fetch_end(f, PF_EXIT_FAILURE);
 }
 
@@ -305,9 +307,9 @@ static void body_done(struct http_call *call) {
 
 /* A body that is larger than a frame waits at the origin. */
 static void body_get(struct fetch *f, struct pf_slice path) {
-  bool v6 = strchr(f->url.host, ':') != NULL;
-  snprintf(f->body_url, sizeof(f->body_url), "http://%s%s%s:%s%.*s", v6 ? "[" : "", f->url.host,
-      v6 ? "]" : "", f->url.port, (int)path.len, path.data);
+  char text[512];
+  snprintf(text, sizeof(text), "%.*s", (int)path.len, path.data);
+  ws_url_http(&f->url, text, f->body_url, sizeof(f->body_url));
   PF_ASSERT(http_new(&f->http, &f->loop) == PF_OK);
   f->call = (struct http_call){.method = "GET",
       .url = f->body_url,

@@ -424,9 +424,7 @@ static void health_done(struct http_call *call) {
 }
 
 static void health_send(struct measure *m) {
-  bool v6 = strchr(m->url.host, ':') != NULL;
-  snprintf(m->health_url, sizeof(m->health_url), "http://%s%s%s:%s/health", v6 ? "[" : "",
-      m->url.host, v6 ? "]" : "", m->url.port);
+  ws_url_http(&m->url, "/health", m->health_url, sizeof(m->health_url));
   m->call =
       (struct http_call){.method = "GET", .url = m->health_url, .done = health_done, .arg = m};
   http_start(m->http, &m->call);

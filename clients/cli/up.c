@@ -1,10 +1,8 @@
 /* `proxyfetch up`: one of each process on this machine, started in the order in which they need
  * each other's addresses, kept running, and stopped together. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <uv.h>
 
 #include "child.h"
@@ -13,7 +11,7 @@
 
 #define EXECUTORS_MAX 64
 #define CHILDREN_MAX (EXECUTORS_MAX + 3)
-#define PATH_TEXT 4096
+#define PATH_TEXT (PF_OPTION_VALUE_MAX + 32)
 
 struct up_config {
   char *data;
@@ -136,31 +134,6 @@ struct up {
 
 /* ---- preparation ---- */
 
-static int directory_make(const char *path) {
-  char part[PATH_TEXT];
-  snprintf(part, sizeof(part), "%s", path);
-  for (char *slash = part + 1; (slash = strchr(slash, '/')) != NULL; *slash++ = '/') {
-    *slash = '\0';
-    if (mkdir(part, 0700) && errno != EEXIST) return -errno;
-  }
-  return mkdir(part, 0700) && errno != EEXIST ? -errno : 0;
-}
-
-/* The data directory of one part, created. */
-static int part_directory(const struct up_config *config, const char *part, char path[PATH_TEXT]) {
-  const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-  int len;
-  if (config->data)
-    len = snprintf(path, PATH_TEXT, "%s/%s", config->data, part);
-  else if (state && *state)
-    len = snprintf(path, PATH_TEXT, "%s/proxyfetch/%s", state, part);
-  else
-    len = snprintf(path, PATH_TEXT, "%s/.local/state/proxyfetch/%s", home ? home : "", part);
-  int err = len < PATH_TEXT ? directory_make(path) : -ENAMETOOLONG;
-  if (err) fprintf(stderr, "proxyfetch up: cannot create %s: %s\n", path, strerror(-err));
-  return err;
-}
-
 static int check_addresses(const struct up_config *config) {
   const char *const options[][2] = {{"origin", config->origin},
       {"origin-internal", config->origin_internal}, {"orchestrator", config->orchestrator},
@@ -224,9 +197,16 @@ static void give_executor(struct up *up, struct child *child) {
     child_arg_pair(child, "--allow-target", up->config.allow_target.items[i]);
 }
 
-static int give_arguments(struct up *up, struct child *child, enum part part) {
+/* Without --data each process knows its own place. */
+static void give_data(struct up *up, struct child *child, const char *part) {
   char path[PATH_TEXT];
-  const char *sync = sync_names[up->config.sync];
+  child_arg_pair(child, "--sync", sync_names[up->config.sync]);
+  if (!up->config.data) return;
+  snprintf(path, sizeof(path), "%s/%s", up->config.data, part);
+  child_arg_pair(child, "--data", path);
+}
+
+static void give_arguments(struct up *up, struct child *child, enum part part) {
   child_arg_pair(child, "--log-level", level_names[up->config.log_level]);
   switch (part) {
   case PART_ENDPOINTS:
@@ -236,21 +216,16 @@ static int give_arguments(struct up *up, struct child *child, enum part part) {
     give_executor(up, child);
     break;
   case PART_ORCHESTRATOR:
-    if (part_directory(&up->config, "orchestrator", path)) return PF_EIO;
     child_arg_listen(child, up->config.orchestrator);
-    child_arg_pair(child, "--data", path);
-    child_arg_pair(child, "--sync", sync);
+    give_data(up, child, "orchestrator");
     break;
   case PART_ORIGIN:
-    if (part_directory(&up->config, "origin", path)) return PF_EIO;
     child_arg_listen(child, up->config.origin);
     child_arg_pair(child, "--internal-listen", up->config.origin_internal);
     child_arg_pair(child, "--orchestrator", up_find(up, PART_ORCHESTRATOR)->urls[0]);
-    child_arg_pair(child, "--data", path);
-    child_arg_pair(child, "--sync", sync);
+    give_data(up, child, "origin");
     break;
   }
-  return PF_OK;
 }
 
 /* ---- stopping ---- */
@@ -296,11 +271,7 @@ static void up_stop(void *arg) {
 
 static void up_start_next(struct up *up) {
   struct child *child = &up->children[up->started];
-  if (give_arguments(up, child, up->parts[up->started])) {
-    up->exit_code = PF_EXIT_START;
-    up_stop(up);
-    return;
-  }
+  give_arguments(up, child, up->parts[up->started]);
   child_start(child);
 }
 

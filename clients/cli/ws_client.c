@@ -89,6 +89,12 @@ int ws_url_parse(struct ws_url *ret_url, const char *text, struct pf_error *rete
   return pf_error_set(reterr, PF_EINVAL, "'%s' is not a URL like ws://localhost:8787/", text);
 }
 
+void ws_url_http(const struct ws_url *url, const char *path, char *text, size_t size) {
+  bool v6 = strchr(url->host, ':') != NULL;
+  snprintf(
+      text, size, "http://%s%s%s:%s%s", v6 ? "[" : "", url->host, v6 ? "]" : "", url->port, path);
+}
+
 /* ---- the end ---- */
 
 static void ws_release(struct ws_client *c) {
@@ -357,11 +363,12 @@ static void ws_send_upgrade(struct ws_client *c) {
   unsigned char random[KEY_BYTES];
   pf_rand_secret(random, sizeof(random));
   EVP_EncodeBlock((unsigned char *)c->key, random, sizeof(random));
-  bool v6 = strchr(c->url.host, ':') != NULL;
+  char base[WS_CLIENT_HOST_MAX + 32];
+  ws_url_http(&c->url, "", base, sizeof(base));
   pf_buf_printf(&c->out,
-      "GET %s HTTP/1.1\r\nHost: %s%s%s:%s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+      "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
       "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n",
-      c->url.path, v6 ? "[" : "", c->url.host, v6 ? "]" : "", c->url.port, c->key);
+      c->url.path, base + strlen("http://"), c->key);
   ws_flush(c);
 }
 

@@ -31,6 +31,9 @@ struct ws_url {
 /* "ws://host[:port][/path]"; http:// means the same. Errors: PF_EINVAL with a text. */
 PF_MUST_CHECK int ws_url_parse(struct ws_url *ret_url, const char *text, struct pf_error *reterr);
 
+/* "http://host:port" + path: where the same server speaks HTTP. Cut at the end of text. */
+void ws_url_http(const struct ws_url *url, const char *path, char *text, size_t size);
+
 struct ws_client;
 
 struct ws_client_handlers {
