@@ -257,6 +257,7 @@ void control_leave(struct app *app) {
 
 void control_deregister(struct app *app, void (*done)(struct app *app)) {
   struct control *c = app->control;
+  if (c->gone) return; /* on the way */
   c->gone = done;
   timer_stop(&app->timers, &c->beat_timer);
   if (c->beating) return;

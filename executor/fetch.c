@@ -9,15 +9,25 @@
 #include "base/clock.h"
 #include "executor/fetch_private.h"
 
+#define HANDLES_KEPT 1024 /* each has a buffer of 16 KiB */
+
 /* ---- handles ---- */
 
 static struct handle *handle_take(struct fetch_engine *e) {
   struct pf_list *link = pf_list_pop(&e->idle);
-  if (link) return pf_container_of(link, struct handle, link);
+  if (link) {
+    e->idle_count--;
+    return pf_container_of(link, struct handle, link);
+  }
   struct handle *h = pf_alloc(sizeof(*h));
   h->easy = curl_easy_init();
   if (!h->easy) abort(); /* out of memory, like pf_alloc */
   return h;
+}
+
+static void handle_free(struct handle *h) {
+  curl_easy_cleanup(h->easy);
+  free(h);
 }
 
 /* The first multi with room, so that few transfers share few multis and their connections. */
@@ -36,6 +46,11 @@ static void handle_return(struct fetch *f) {
   h->shard->active--;
   h->shard = NULL;
   f->handle = NULL;
+  if (f->engine->idle_count == HANDLES_KEPT) {
+    handle_free(h);
+    return;
+  }
+  f->engine->idle_count++;
   pf_list_push_front(&f->engine->idle, &h->link);
 }
 
@@ -331,11 +346,8 @@ void fetch_engine_close(struct fetch_engine *e, void (*closed)(void *arg), void 
   e->closed_arg = arg;
   e->closing_parts = e->shard_count + 3;
   struct pf_list *link;
-  while ((link = pf_list_pop(&e->idle)) != NULL) {
-    struct handle *h = pf_container_of(link, struct handle, link);
-    curl_easy_cleanup(h->easy);
-    free(h);
-  }
+  while ((link = pf_list_pop(&e->idle)) != NULL)
+    handle_free(pf_container_of(link, struct handle, link));
   for (unsigned i = 0; i < e->shard_count; i++) {
     PF_ASSERT(e->shards[i].active == 0);
     http_multi_close(&e->shards[i].multi, engine_part_closed);

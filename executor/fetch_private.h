@@ -29,7 +29,8 @@ struct fetch_engine {
   unsigned shard_count;
   struct pf_list queued; /* struct fetch */
   struct pf_list idle;   /* struct handle */
-  uv_idle_t starter;     /* runs while queued is not empty */
+  unsigned idle_count;
+  uv_idle_t starter; /* runs while queued is not empty */
   struct timers timers;
   struct dns *dns;
   size_t buffered;

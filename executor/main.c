@@ -56,6 +56,7 @@ void app_jobs_gone(struct app *app) {
 
 static void app_on_drain(void *arg) {
   struct app *app = arg;
+  if (!app->control) return; /* the start has failed: everything closes already */
   pf_log(&app->log, PF_LOG_INFO, "draining", "jobs=%zu", app->jobs.count);
   app->draining = true;
   control_leave(app);
