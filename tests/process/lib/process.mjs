@@ -211,6 +211,9 @@ export class Process {
   }
 
   /** What /proc says about it. */
+  stopped() {
+    return /^State:\s+T/m.test(readFileSync(`/proc/${this.pid}/status`, 'utf8'));
+  }
   openFiles() {
     return readdirSync(`/proc/${this.pid}/fd`).length;
   }

@@ -1,0 +1,131 @@
+// Every labelled crash point, in every role that has it: the process dies exactly there, comes back, and
+// nothing is lost and nothing happens twice. A point that is never reached fails its test.
+//
+//   node tests/fault/crash_points.test.mjs            the first hit of each point
+//   PF_FAULT_HITS=1,2,3 PF_FAULT_MODES=crash,stop …   the long form (scripts/campaign)
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { until, within } from '../process/lib/process.mjs';
+import { http, startSystem } from '../process/lib/system.mjs';
+import { SessionClient } from '../process/lib/session_client.mjs';
+
+const STORE = ['store.before_commit', 'store.after_commit', 'store.before_checkpoint', 'store.after_checkpoint'];
+const POINTS = {
+  origin: ['origin.commit.before', 'origin.commit.after', 'origin.release.before', 'origin.announce.before_send',
+    'origin.announce.after_send', 'origin.result.before_ack', 'origin.continuation.before', ...STORE],
+  orchestrator: ['orchestrator.enqueue.before_commit', 'orchestrator.enqueue.after_commit',
+    'orchestrator.lease.before_commit', 'orchestrator.dispatch.before_send', 'orchestrator.dispatch.after_send',
+    'orchestrator.complete.before_commit', 'orchestrator.complete.after_commit', ...STORE],
+  executor: ['executor.before_start', 'executor.after_start', 'executor.mid_body', 'executor.after_fetch',
+    'executor.after_callback', 'executor.before_complete'],
+};
+const HITS = (process.env.PF_FAULT_HITS ?? '1').split(',').map(Number);
+const MODES = (process.env.PF_FAULT_MODES ?? 'crash').split(',');
+const ONLY = process.env.PF_FAULT_ONLY; // one label
+const STOPPED_MS = 3000;                // longer than the lease
+const AT_START = 6;                     // a store commits a few times before its process serves
+const FETCHES = 24;
+const ATTEMPTS = 4;
+
+/** Short leases, so that a lost executor is noticed soon. */
+const QUICK = {
+  orchestrator: ['--lease-ms', '1000', '--grace-ms', '500', '--retry-base-ms', '20'],
+  executor: ['--lease-ms', '1000', '--heartbeat-ms', '200'],
+};
+
+/** Work that reaches every point: short and long answers, requests that may be repeated and that may not,
+ *  a failing target that is retried, and a chain whose continuations are user code. */
+function submitAll(client, target, prefix) {
+  const paths = ['/uuid', '/drip?bytes=40&ms=2', '/delay/30', '/flaky/1'];
+  for (let i = 0; i < FETCHES; i++) {
+    const key = `${prefix}${i}`;
+    const path = paths[i % paths.length];
+    const url = `${target}${path}${path.includes('?') ? '&' : '?'}key=${key}`;
+    const post = i % 3 === 0;
+    client.submit(key, {
+      url,
+      ...(post ? { method: 'POST', body: 'x' } : {}),
+      ...(path.startsWith('/flaky') && !post ? { retry: { attempts: ATTEMPTS, statuses: ['5xx'] } } : {}),
+    });
+  }
+}
+
+async function hits(target, key) {
+  return (await http(`${target}/hits/${key}`)).body.hits;
+}
+
+async function assertHits(system, client) {
+  for (const m of client.events.values()) {
+    if (m.type !== 'result') continue;
+    const sent = client.submitted.get(m.clientId);
+    const count = await hits(system.target, m.clientId);
+    const words = `${m.clientId}: ${count} requests, ${JSON.stringify(m)}`;
+    if (sent.method === 'POST') {
+      assert.ok(count <= 1, words);
+      if (m.success) assert.equal(count, 1, words);
+      else assert.ok(['sent_unknown', 'not_sent'].includes(m.certainty), words);
+      if (m.certainty === 'not_sent') assert.equal(count, 0, words);
+    } else {
+      assert.ok(m.success, words);
+      assert.ok(count >= 1 && count <= ATTEMPTS, words);
+    }
+  }
+}
+
+async function assertQuiet(system) {
+  await until(async () => {
+    const { body } = await http(`${system.httpUrl}/v1/jobs`);
+    return body.total === 0;
+  }, 'no job is left at the origin');
+  const metrics = await (await fetch(`${system.httpUrl}/metrics`)).text();
+  assert.match(metrics, /^pf_invariant_failures_total 0$/m);
+}
+
+/** Waits for the crash and brings the role back; a stopped one is a zombie first: silent, then back. */
+async function watch(system, role, proc, plan, mode) {
+  if (mode === 'stop') {
+    await until(() => proc.stopped(), `${plan} is hit`, 30_000);
+    await new Promise((done) => setTimeout(done, STOPPED_MS));
+    proc.signal('SIGCONT');
+    return;
+  }
+  const { code } = await within(proc.exited, 30_000, `${plan} is hit`);
+  assert.equal(code, 137, `${role} died at ${plan}`);
+  proc.ended = true;
+  await system.restart(role);
+}
+
+async function campaign(t, role, label, hit, mode) {
+  const at = /^store\..*commit$/.test(label) ? hit + AT_START : hit;
+  const plan = `${label}:${at}${mode === 'stop' ? ':stop' : ''}`;
+  const system = await startSystem(t, { args: QUICK });
+  await system.procs[role].stop();
+  system.env[role] = { PF_CRASH: plan };
+  const proc = await system.restart(role);
+  delete system.env[role];
+  const back = watch(system, role, proc, plan, mode);
+  back.catch(() => {}); // awaited below
+
+  const client = await SessionClient.open(t, () => `${system.wsUrl}actors/proxy/fault`);
+  const shop = await SessionClient.open(t, () => `${system.wsUrl}actors/checkout/fault`);
+  submitAll(client, system.target, 'k');
+  shop.send({ type: 'checkout', clientId: 'shop', base: system.target, items: 3 });
+  await back;
+  await client.settled();
+  client.assertDense();
+  await assertHits(system, client);
+  if (label === 'origin.continuation.before') {
+    const complete = await shop.event((m) => m.type === 'checkout-complete');
+    assert.equal(complete.items.length, 3);
+  }
+  await assertQuiet(system);
+  shop.assertDense();
+}
+
+for (const [role, labels] of Object.entries(POINTS))
+  for (const label of labels)
+    for (const hit of HITS)
+      for (const mode of MODES)
+        if (!ONLY || ONLY === label)
+          test(`${role} at ${label}, hit ${hit}: ${mode}`, { timeout: 90_000 },
+            (t) => campaign(t, role, label, hit, mode));
