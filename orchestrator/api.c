@@ -253,20 +253,21 @@ static void get_metrics(struct app *app, const struct web_request *req) {
 struct route {
   enum web_method method;
   const char *path; /* of routes with an id: up to it, with the last slash */
+  const char *type; /* what the body has to be called; NULL without one */
   void (*plain)(struct app *app, const struct web_request *req);
   void (*with_id)(struct app *app, const struct web_request *req, uint64_t id);
 };
 
 static const struct route routes[] = {
-    {WEB_POST, "/v1/jobs", post_jobs, NULL},
-    {WEB_POST, "/v1/complete", post_complete, NULL},
-    {WEB_POST, "/v1/start", post_start, NULL},
-    {WEB_PUT, "/v1/executors/", NULL, put_executor},
-    {WEB_PUT, "/v1/origins/", NULL, put_origin},
-    {WEB_GET, "/v1/origins/", NULL, get_origin},
-    {WEB_GET, "/v1/queue", get_queue, NULL},
-    {WEB_GET, "/metrics", get_metrics, NULL},
-    {WEB_GET, "/health", get_health, NULL},
+    {WEB_POST, "/v1/jobs", HTTP_CONTENT_BATCH, post_jobs, NULL},
+    {WEB_POST, "/v1/complete", HTTP_CONTENT_BATCH, post_complete, NULL},
+    {WEB_POST, "/v1/start", HTTP_CONTENT_BATCH, post_start, NULL},
+    {WEB_PUT, "/v1/executors/", HTTP_CONTENT_BATCH, NULL, put_executor},
+    {WEB_PUT, "/v1/origins/", HTTP_CONTENT_JSON, NULL, put_origin},
+    {WEB_GET, "/v1/origins/", NULL, NULL, get_origin},
+    {WEB_GET, "/v1/queue", NULL, get_queue, NULL},
+    {WEB_GET, "/metrics", NULL, get_metrics, NULL},
+    {WEB_GET, "/health", NULL, get_health, NULL},
 };
 
 static bool route_matches(const struct route *route, struct pf_slice path, uint64_t *ret_id) {
@@ -281,27 +282,44 @@ static bool version_fits(const struct web_request *req) {
   return !web_request_header(req, "x-pf-version", &version) || pf_slice_is(version, HOP_VERSION);
 }
 
+/* Only processes call here. A browser names the page's origin with everything that a page can make
+ * it post, and asks first for content types like ours; so no page can reach the queue. */
+static bool request_admitted(struct app *app, const struct web_request *req) {
+  struct pf_slice origin;
+  if (app->draining)
+    refuse(app, req, 503, "stopping", "this process is about to end");
+  else if (web_request_header(req, "origin", &origin))
+    refuse(app, req, 403, "forbidden_origin", "this address is not for web pages");
+  else if (!version_fits(req))
+    refuse(app, req, 400, "bad_version", "this process speaks version " HOP_VERSION);
+  else
+    return true;
+  return false;
+}
+
+static void route_call(
+    const struct route *route, struct app *app, const struct web_request *req, uint64_t id) {
+  struct pf_slice type;
+  if (route->type &&
+      (!web_request_header(req, "content-type", &type) || !pf_slice_is(type, route->type)))
+    refuse(app, req, 415, "bad_content_type", route->type);
+  else if (route->plain)
+    route->plain(app, req);
+  else
+    route->with_id(app, req, id);
+}
+
 static void api_on_request(void *arg, const struct web_request *req) {
   struct app *app = arg;
   bool path_known = false;
-  if (app->draining) {
-    refuse(app, req, 503, "stopping", "this process is about to end");
-    return;
-  }
-  if (!version_fits(req)) {
-    refuse(app, req, 400, "bad_version", "this process speaks version " HOP_VERSION);
-    return;
-  }
+  if (!request_admitted(app, req)) return;
   for (size_t i = 0; i < PF_COUNT(routes); i++) {
     uint64_t id = 0;
     if (!route_matches(&routes[i], req->path, &id)) continue;
     path_known = true;
     enum web_method method = req->method == WEB_HEAD ? WEB_GET : req->method;
     if (method != routes[i].method) continue;
-    if (routes[i].plain)
-      routes[i].plain(app, req);
-    else
-      routes[i].with_id(app, req, id);
+    route_call(&routes[i], app, req, id);
     return;
   }
   if (path_known)

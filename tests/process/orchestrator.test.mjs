@@ -274,7 +274,11 @@ test('bad input', async (t) => {
   assert.equal(await status('POST', '/v1/complete', encodeBatch([[{}], [{ job: 1 }]])), 400);
   assert.equal(await status('PUT', '/v1/executors/00', good), 404);
   assert.equal(await status('PUT', `/v1/executors/${hex(1)}`, good), 400);
-  assert.equal(await status('PUT', `/v1/origins/${hex(1)}`, JSON.stringify(origin.head())), 400);
+  const json = { 'content-type': 'application/json' };
+  assert.equal(await status('PUT', `/v1/origins/${hex(1)}`, JSON.stringify(origin.head()), json), 400);
+  assert.equal(await status('PUT', `/v1/origins/${origin.id}`, JSON.stringify(origin.head())), 415);
+  assert.equal(await status('POST', '/v1/jobs', good, { 'content-type': 'text/plain' }), 415);
+  assert.equal(await status('POST', '/v1/jobs', good, { origin: 'http://evil.example' }), 403);
   assert.equal(await status('GET', `/v1/origins/${hex(1)}`), 404);
   assert.equal(await status('GET', '/v1/jobs'), 405);
   assert.equal(await status('GET', '/nothing'), 404);
