@@ -338,6 +338,17 @@ test('fetch tells where the result will be when the connection breaks', async (t
   assert.match(stderr, /\/v1\/jobs\/job-0/);
 });
 
+test('fetch stops at Ctrl-C', async (t) => {
+  let asked;
+  const underWay = new Promise((done) => (asked = done));
+  const server = await goodServer(t, () => (asked(), []));
+  const p = await start(t, 'proxyfetch', ['fetch', '--url', server.url, 'http://t/'], { ready: null });
+  p.ended = true; // its exit code is not 0
+  await within(underWay, 5000, 'the request');
+  p.signal('SIGINT');
+  assert.deepEqual(await within(p.exited, 5000, 'exit after SIGINT'), { code: 130, signal: null });
+});
+
 test('fetch refuses a bad command line', async (t) => {
   for (const [args, message] of [
     [[], /exactly one URL/], [['http://a/', 'http://b/'], /exactly one URL/],

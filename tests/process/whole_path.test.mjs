@@ -97,6 +97,13 @@ test('with everything running', async (t) => {
     assert.ok(found.runs[2].cpuUsPerFetch.origin > 0, stdout); // found by /health
   });
 
+  await t.test('proxyfetch measure: 10,000 fetches at 1,000 in flight, each exactly once', async (t) => {
+    const { code, stdout, stderr } = await run(t, 'proxyfetch', ['measure', '--url', system.wsUrl, '--target',
+      `${system.target}/uuid`, '--concurrency', '1000', '--iterations', '10000']);
+    assert.equal(code, 0, stderr + stdout);
+    assert.match(stdout, /all 11201 fetches ended exactly once/); // 1 + 1,000 + 10,000 + 200 with timings
+  });
+
   await t.test('a batch of 2,000 is really concurrent', async (t) => {
     const ws = await connectWs(t, system.wsUrl);
     const begin = Date.now();
