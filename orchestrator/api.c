@@ -289,7 +289,7 @@ static bool request_admitted(struct app *app, const struct web_request *req) {
   if (app->draining)
     refuse(app, req, 503, "stopping", "this process is about to end");
   else if (web_request_header(req, "origin", &origin))
-    refuse(app, req, 403, "forbidden_origin", "this address is not for web pages");
+    refuse(app, req, 403, "origin_refused", "this address is not for web pages");
   else if (!version_fits(req))
     refuse(app, req, 400, "bad_version", "this process speaks version " HOP_VERSION);
   else
