@@ -490,6 +490,23 @@ test('results stay until the origin has taken them', async (t) => {
   });
 });
 
+test('2,000 slow answers delay nobody, and a large one goes whole', async (t) => {
+  const { queue, origin, at, fetched, executor } = await system(t);
+  const slow = Array.from({ length: 2000 }, () => queue.job(origin, { url: at('/drip?bytes=100000&ms=1000') }));
+  assert.ok((await queue.execute(slow)).every((answer) => answer === 'taken'));
+  await until(async () => (await queue.nextBeat()).held.length >= 2000, 'all are held');
+  const begin = Date.now();
+  for (let i = 0; i < 10; i++) assert.equal((await fetched('/uuid')).status, 200);
+  assert.ok(Date.now() - begin < 2000, `${Date.now() - begin} ms`);
+  const large = await fetched(`/bytes/${8 << 20}`, everything);
+  assert.equal(large.body.length, 8 << 20);
+  const before = executor.residentKiB();
+  assert.equal((await fetched(`/bytes/${1 << 30}`)).code, 'too_large');
+  assert.ok(executor.residentKiB() - before < 8 * 1024);
+  queue.aborts = slow.map(({ job, fence }) => ({ job, fence }));
+  await until(async () => (await queue.nextBeat()).held.length === 0, 'all are gone');
+});
+
 test('a lease that has run out keeps every request in', async (t) => {
   const { queue, origin, at, hits, executor } = await system(t, { args: ['--heartbeat-ms', '50', '--lease-ms', '200'] });
   queue.onBeat = () => 503;
