@@ -21,10 +21,11 @@
 #define DIRECT_MS_MAX 3000 /* a slow target is asked less often */
 #define RUNS_MAX (3 * LEVELS_MAX + 2)
 #define TICK_MS 100
-#define FETCHES_MIN 200      /* of a level, by default */
-#define FETCHES_PER_LEVEL 10 /* times the concurrency, if that is more */
+#define FETCHES_MIN 1000     /* of a level, by default */
+#define FETCHES_PER_LEVEL 20 /* times the concurrency, if that is more */
 #define DEFAULT_SEND_MS 5000 /* so that slow targets do not take minutes */
 #define REUSE_CONCURRENCY 10
+#define REUSE_FETCHES 200
 #define EXIT_INTERRUPTED 130
 
 struct measure_config {
@@ -58,8 +59,9 @@ static const struct pf_option measure_option_list[] = {
         .offset = FIELD(iterations),
         .min = 0,
         .max = LOAD_ITERATIONS_MAX,
-        .help = "Fetches of each level; 0: ten times the concurrency, at least 200, but only what "
-                "can be begun in 5 s."},
+        .help =
+            "Fetches of each level; 0: twenty times the concurrency, at least 1000, but only what "
+            "can be begun in 5 s."},
     {.name = "phases",
         .type = PF_OPT_FLAG,
         .offset = FIELD(phases),
@@ -191,7 +193,7 @@ static int runs_plan(struct measure *m) {
     run_add(m, RUN_SUSTAINED, levels[i], iterations, !given);
     if (m->config.phases) run_add(m, RUN_TIMINGS, levels[i], iterations, !given);
   }
-  if (!m->config.phases) run_add(m, RUN_TIMINGS, REUSE_CONCURRENCY, FETCHES_MIN, true);
+  if (!m->config.phases) run_add(m, RUN_TIMINGS, REUSE_CONCURRENCY, REUSE_FETCHES, true);
   return PF_OK;
 }
 
