@@ -32,7 +32,7 @@ static const char *const migrations[] = {
     " local_max INTEGER NOT NULL);",
 };
 
-static const struct store_schema schema = {
+const struct store_schema queue_db_schema = {
     .application_id = 0x70664f71, /* "pfOq" */
     .migrations = migrations,
     .version = PF_COUNT(migrations),
@@ -47,7 +47,7 @@ int queue_db_open(struct queue_db **ret_db, uv_loop_t *loop, const struct queue_
   db->relaxed = config->sync == STORE_SYNC_NORMAL;
   struct store_config store = {.path = path,
       .sync = config->sync,
-      .schema = &schema,
+      .schema = &queue_db_schema,
       .reserve_bytes = config->reserve_bytes,
       .prepare = queue_rows_prepare,
       .finish = queue_rows_finish,

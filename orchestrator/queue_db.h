@@ -16,6 +16,9 @@
 
 struct queue_db;
 
+/* Tells a queue's file from others; for `proxyfetch db check`. */
+extern const struct store_schema queue_db_schema;
+
 struct queue_db_config {
   const char *dir; /* exists already */
   enum store_sync sync;

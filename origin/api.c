@@ -4,10 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/data_dir.h"
 #include "base/metrics.h"
 #include "origin/edge.h"
 #include "origin/metrics.h"
 #include "web/health.h"
+#include "wire/json.h"
 
 /* ---- reading requests ---- */
 
@@ -178,7 +181,42 @@ void api_on_client_request(void *arg, const struct web_request *request) {
   }
 }
 
-/* ---- other processes ---- */
+/* ---- other processes, and operators ---- */
+
+struct backup {
+  struct origin *origin;
+  uint64_t request;
+  char path[PF_DATA_DIR_MAX + 64];
+};
+
+static void on_backup_done(void *arg, int err, const struct pf_error *why) {
+  struct backup *backup = arg;
+  struct origin *origin = backup->origin;
+  if (err) {
+    web_respond_error(origin->web, backup->request, 500, "backup_failed", why->text);
+  } else {
+    struct pf_buf body;
+    pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
+    struct json_writer w = json_writer(&body);
+    json_begin_object(&w, NULL);
+    json_put_text(&w, "path", backup->path);
+    json_end_object(&w);
+    web_respond(origin->web, backup->request,
+        &(struct web_response){.status = 200, .body = pf_buf_view(&body)});
+    pf_buf_done(&body);
+  }
+  free(backup);
+}
+
+/* POST /v1/backup: a copy in the data directory, made while everything goes on. */
+static void route_backup(struct origin *origin, const struct web_request *request) {
+  struct backup *backup = pf_alloc(sizeof(*backup));
+  backup->origin = origin;
+  backup->request = request->id;
+  snprintf(backup->path, sizeof(backup->path), "%s/backup-%lld.db", origin->config->data,
+      (long long)pf_clock_wall_ms());
+  store_backup(origin->store, backup->path, on_backup_done, backup);
+}
 
 void api_on_internal_request(void *arg, const struct web_request *request) {
   struct origin *origin = arg;
@@ -189,6 +227,8 @@ void api_on_internal_request(void *arg, const struct web_request *request) {
     core_on_results(origin_enter(origin), request->id, request->body);
   else if (pf_slice_is(request->path, "/__status"))
     core_on_status(origin_enter(origin), request->id, request->body);
+  else if (pf_slice_is(request->path, "/v1/backup"))
+    route_backup(origin, request);
   else
     respond_error(origin, request, 404, "not_found", "no such path");
 }

@@ -494,3 +494,22 @@ int origin_db_start(struct origin_db *db, struct core_start *ret_start,
       .submit_rows = numbers[3]};
   return PF_OK;
 }
+
+/* ---- restore ---- */
+
+/* A queue epoch is random and never 1: whichever queue is asked, it is another one. */
+static const char restored_sql[] = "BEGIN;"
+                                   "DELETE FROM meta WHERE key = 'origin_id';"
+                                   "UPDATE jobs SET epoch = 1;"
+                                   "COMMIT;";
+
+int origin_db_restore(const char *from, const char *path, struct pf_error *reterr) {
+  int err = store_copy_file(from, path, &origin_db_schema, reterr);
+  if (err) return err;
+  sqlite3 *db = NULL;
+  int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL);
+  err = rc == SQLITE_OK ? store_exec(db, restored_sql, reterr)
+                        : store_error_set(reterr, db, rc, "cannot open the restored database");
+  sqlite3_close(db);
+  return err;
+}

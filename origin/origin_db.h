@@ -1,7 +1,7 @@
 /* The origin's tables, and nothing else knows their SQL: how a commit's ops are written, how
  * look-ups are answered, and what is read at start.
  *
- * Threads    All functions run on the store's writer thread, except origin_db_schema (data).
+ * Threads    All functions run on the store's writer thread, except those of origin_file.h.
  * Ownership  struct origin_db is made by origin_db_prepare and freed by origin_db_finish.
  * Ordering   none
  * Limits     those of origin/commit.h and origin/core.h. */
@@ -10,11 +10,9 @@
 
 #include "origin/commit.h"
 #include "origin/core.h"
-#include "store/store.h"
+#include "origin/origin_file.h"
 
 struct origin_db;
-
-extern const struct store_schema origin_db_schema;
 
 int origin_db_prepare(sqlite3 *db, void *arg, void **ret_user, struct pf_error *reterr);
 void origin_db_finish(void *user);

@@ -17,9 +17,12 @@ struct command {
   int (*run)(int argc, char **argv);
 };
 
-extern const struct pf_option_table up_options, measure_options, fetch_options;
+extern const struct pf_option_table up_options, measure_options, fetch_options, jobs_options,
+    db_options;
 int up_run(int argc, char **argv);
 int measure_run(int argc, char **argv);
 int fetch_run(int argc, char **argv);
+int jobs_run(int argc, char **argv);
+int db_run(int argc, char **argv);
 
 #endif

@@ -9,6 +9,8 @@ static const struct command commands[] = {
     {"up", &up_options, up_run},
     {"fetch", &fetch_options, fetch_run},
     {"measure", &measure_options, measure_run},
+    {"jobs", &jobs_options, jobs_run},
+    {"db", &db_options, db_run},
 };
 
 static int print_usage(void) {

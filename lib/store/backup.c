@@ -73,3 +73,19 @@ void store_backup_cancel(struct store_backup *backup) {
   (void)unlink(backup->part);                                  /* gone already after the rename */
   *backup = (struct store_backup){0};
 }
+
+int store_copy_file(const char *from, const char *path, const struct store_schema *schema,
+    struct pf_error *reterr) {
+  struct store_backup backup;
+  sqlite3 *db = NULL;
+  int rc = sqlite3_open_v2(from, &db, SQLITE_OPEN_READONLY, NULL);
+  int err = rc == SQLITE_OK ? store_backup_begin(&backup, db, path, NULL, reterr)
+                            : store_error_set(reterr, db, rc, from);
+  for (bool more = true; err == PF_OK && more;)
+    err = store_backup_step(&backup, &more, reterr);
+  (void)sqlite3_close(db); /* nothing is open on it */
+  if (err != PF_OK) return err;
+  err = store_check_file(path, schema, reterr);
+  if (err != PF_OK) (void)unlink(path); /* a copy that is no good must not look like one */
+  return err;
+}

@@ -1,0 +1,141 @@
+/* `proxyfetch jobs`: what an origin still has to do, and what an operator may do about it. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/id.h"
+#include "command.h"
+#include "request.h"
+#include "wire/json.h"
+#include "ws_client.h"
+
+struct jobs_config {
+  char *url, *state;
+  int64_t limit;
+  bool json;
+};
+
+#define FIELD(name) offsetof(struct jobs_config, name)
+static const struct pf_option jobs_option_list[] = {
+    {.name = "url",
+        .type = PF_OPT_STRING,
+        .offset = FIELD(url),
+        .unit = "URL",
+        .fallback = "http://localhost:8787",
+        .help = "The origin."},
+    {.name = "state",
+        .type = PF_OPT_STRING,
+        .offset = FIELD(state),
+        .unit = "STATE",
+        .help = "list: only jobs that are pending, enqueued, received or parked."},
+    {.name = "limit",
+        .type = PF_OPT_INT,
+        .offset = FIELD(limit),
+        .fallback = "100",
+        .min = 1,
+        .max = 1000,
+        .help = "list: at most this many, the oldest first."},
+    {.name = "json",
+        .type = PF_OPT_FLAG,
+        .offset = FIELD(json),
+        .help = "list: print the answer as it came."},
+};
+
+const struct pf_option_table jobs_options = {
+    .program = "proxyfetch jobs",
+    .summary = "list, show, cancel or run again the jobs of an origin",
+    .operands = "list|show ID|cancel ID|rerun ID",
+    .env_prefix = "PROXYFETCH_JOBS_",
+    .epilog =
+        "A parked job has its result, but its continuation failed on every run; `rerun` gives\n"
+        "it a new budget of runs.\n",
+    .options = jobs_option_list,
+    .count = PF_COUNT(jobs_option_list),
+};
+
+static void print_row(const struct json *job) {
+  static const char *const columns[] = {"state", "host", "continuation", "clientId"};
+  static const int widths[] = {-9, -28, -12, 0};
+  struct pf_slice id = {0};
+  double age_ms = 0;
+  int64_t runs = 0;
+  json_string(json_get(job, "reqId"), &id);
+  json_double(json_get(job, "ageMs"), &age_ms);
+  json_int(json_get(job, "runs"), 0, INT32_MAX, &runs);
+  printf("%.*s  %8.1f s  %4" PRId64 "  ", (int)id.len, id.data, age_ms / 1000, runs);
+  for (size_t i = 0; i < PF_COUNT(columns); i++) {
+    struct pf_slice text = pf_slice_str("-");
+    json_string(json_get(job, columns[i]), &text);
+    printf("%*.*s%s", widths[i], (int)text.len, text.data, i + 1 < PF_COUNT(columns) ? "  " : "\n");
+  }
+}
+
+static int print_list(const struct pf_buf *body) {
+  struct json *root;
+  if (json_parse(&root, pf_buf_view(body), NULL)) return PF_EXIT_FAILURE;
+  int64_t total = 0, shown = 0;
+  json_int(json_get(root, "total"), 0, INT64_MAX, &total);
+  const struct json *jobs = json_get(root, "jobs");
+  if (total > 0)
+    printf("%-32s  %10s  %4s  %-9s  %-28s  %-12s  %s\n", "job", "age", "runs", "state", "host",
+        "continuation", "clientId");
+  for (const struct json *job = jobs ? json_first(jobs) : NULL; job; job = json_next(job), shown++)
+    print_row(job);
+  printf("%" PRId64 " jobs%s\n", total, shown < total ? "; --limit shows more" : "");
+  json_free(root);
+  return PF_EXIT_OK;
+}
+
+static int ask(const struct jobs_config *config, const char *method, const char *path) {
+  struct ws_url url;
+  struct pf_error why = {0};
+  char address[WS_CLIENT_HOST_MAX + 256];
+  if (ws_url_parse(&url, config->url, &why)) {
+    fprintf(stderr, "proxyfetch jobs: url: %s\n", why.text);
+    return PF_EXIT_USAGE;
+  }
+  ws_url_http(&url, path, address, sizeof(address));
+  struct pf_buf body;
+  int status, code = PF_EXIT_FAILURE;
+  if (request_run(method, address, &status, &body, &why))
+    fprintf(stderr, "proxyfetch jobs: %s\n", why.text);
+  else if (status >= 300)
+    request_print_error("jobs", status, &body);
+  else if (strstr(path, "/v1/jobs?") && !config->json)
+    code = print_list(&body);
+  else
+    code = printf("%.*s\n", (int)body.len, body.data) < 0 ? PF_EXIT_FAILURE : PF_EXIT_OK;
+  pf_buf_done(&body);
+  return code;
+}
+
+static int jobs_ask(const struct jobs_config *config, int argc, char **argv) {
+  char path[160];
+  struct pf_job_id id;
+  if (argc == 1 && strcmp(argv[0], "list") == 0) {
+    snprintf(path, sizeof(path), "/v1/jobs?limit=%" PRId64 "&state=%.32s", config->limit,
+        config->state ? config->state : "");
+    return ask(config, "GET", path);
+  }
+  static const char *const verbs[][3] = {
+      {"show", "GET", ""}, {"cancel", "DELETE", ""}, {"rerun", "POST", "/rerun"}};
+  for (size_t i = 0; argc == 2 && i < PF_COUNT(verbs); i++) {
+    if (strcmp(argv[0], verbs[i][0]) != 0) continue;
+    if (pf_job_id_parse(&id, argv[1], strlen(argv[1]))) {
+      fprintf(stderr, "proxyfetch jobs: '%s' is not a job id (32 hex digits)\n", argv[1]);
+      return PF_EXIT_USAGE;
+    }
+    snprintf(path, sizeof(path), "/v1/jobs/%s%s", argv[1], verbs[i][2]);
+    return ask(config, verbs[i][1], path);
+  }
+  fprintf(stderr, "proxyfetch jobs: expected %s; --help says more\n", jobs_options.operands);
+  return PF_EXIT_USAGE;
+}
+
+int jobs_run(int argc, char **argv) {
+  struct jobs_config config = {0};
+  int operand = pf_options_parse_or_exit(&jobs_options, &config, argc, argv);
+  int code = jobs_ask(&config, argc - operand, argv + operand);
+  pf_options_free(&jobs_options, &config);
+  return code;
+}

@@ -1,0 +1,94 @@
+// What an operator does: look at jobs, cancel them, check, back up and restore the database.
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { run, tempDir, until } from './lib/process.mjs';
+import { http, startSystem } from './lib/system.mjs';
+
+const internalUrl = (system) => /internal=(\S+)/.exec(system.procs.origin.stderr)[1];
+
+async function submit(system, request) {
+  const { status, body } = await http(`${system.httpUrl}/v1/actors/proxy/default/fetch`, {
+    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(request) });
+  assert.equal(status, 202, JSON.stringify(body));
+  return body.reqId;
+}
+const state = async (system, id) => (await http(`${system.httpUrl}/v1/jobs/${id}`)).body;
+
+test('jobs are listed, shown and canceled', async (t) => {
+  const system = await startSystem(t);
+  const jobs = (...args) => run(t, 'proxyfetch', ['jobs', '--url', system.httpUrl, ...args]);
+  await system.crash('executor');
+  const id = await submit(system, { url: `${system.target}/uuid`, clientId: 'mine' });
+
+  const list = await jobs('list');
+  assert.equal(list.code, 0, list.stderr);
+  assert.match(list.stdout, new RegExp(`^${id} .* mine$`, 'm'));
+  assert.match(list.stdout, /^1 jobs$/m);
+  assert.match((await jobs('list', '--state', 'parked')).stdout, /^0 jobs$/m);
+
+  const gone = await jobs('cancel', id);
+  assert.equal(gone.code, 0, gone.stderr);
+  assert.equal(JSON.parse((await jobs('show', id)).stdout).result.code, 'canceled');
+  const again = await jobs('cancel', id);
+  assert.equal(again.code, 1);
+  assert.match(again.stderr, /no pending job/);
+  assert.match((await jobs('rerun', id)).stderr, /no parked job/);
+
+  for (const args of [['show', 'xyz'], ['list', 'more'], ['dance', id], []]) assert.equal((await jobs(...args)).code, 2);
+});
+
+test('a backup is made while the origin works, and becomes an origin again', async (t) => {
+  const system = await startSystem(t);
+  await system.crash('executor');
+  const get = await submit(system, { url: `${system.target}/uuid?key=get` });
+  const post = await submit(system, { url: `${system.target}/uuid?key=post`, method: 'POST' });
+  for (const id of [get, post]) await until(async () => (await state(system, id)).state === 'enqueued', `${id} is enqueued`);
+
+  const backup = await run(t, 'proxyfetch', ['db', 'backup', '--internal-url', internalUrl(system)]);
+  assert.equal(backup.code, 0, backup.stderr);
+  const { path } = JSON.parse(backup.stdout);
+  await system.restart('executor');
+  for (const id of [get, post]) await until(async () => (await state(system, id)).state === 'done', `${id} is done`);
+
+  const restored = join(tempDir(t), 'restored');
+  assert.equal((await run(t, 'proxyfetch', ['db', 'restore', path, restored])).code, 0);
+  assert.equal((await run(t, 'proxyfetch', ['db', 'check', restored])).code, 0);
+  const twice = await run(t, 'proxyfetch', ['db', 'restore', path, restored]);
+  assert.equal(twice.code, 1);
+  assert.match(twice.stderr, /exists/);
+
+  await system.procs.origin.stop();
+  system.extra.origin = ['--data', restored];
+  await system.restart('origin');
+  const done = await until(async () => {
+    const { body } = await http(`${system.httpUrl}/v1/jobs`);
+    return body.total === 0;
+  }, 'the restored jobs have ended');
+  assert.ok(done);
+  const hits = async (key) => (await http(`${system.target}/hits/${key}`)).body.hits;
+  assert.equal(await hits('get'), 2);  // made again: it may be repeated
+  assert.equal(await hits('post'), 1); // not made again: it may have been sent
+});
+
+test('a database is checked, and what is wrong is said', async (t) => {
+  const system = await startSystem(t);
+  await submit(system, { url: `${system.target}/uuid` });
+  const dir = `${system.dir}/origin`;
+  const check = (where) => run(t, 'proxyfetch', ['db', 'check', where]);
+  assert.match((await check(dir)).stderr, /in use by process/);
+  await system.stop();
+  assert.match((await check(dir)).stdout, /origin\.db: ok/);
+  assert.match((await check(`${system.dir}/orchestrator`)).stdout, /queue\.db: ok/);
+  assert.match((await check(tempDir(t))).stderr, /neither origin\.db nor queue\.db/);
+
+  const file = join(dir, 'origin.db');
+  const bytes = readFileSync(file);
+  bytes.fill(0xff, 4096, 4096 + 2048); // the middle of a page
+  writeFileSync(file, bytes);
+  const bad = await check(dir);
+  assert.equal(bad.code, 1);
+  assert.match(bad.stderr, /origin\.db/);
+  assert.ok(existsSync(file), 'a check moves nothing aside');
+});
