@@ -49,7 +49,8 @@ struct app {
   struct http_peer *start, *complete; /* to the orchestrator */
   int64_t lease_until_ms;             /* no request leaves from then on */
   unsigned lapses;                    /* times the lease had run out before it was renewed */
-  struct timer stop;                  /* draining has taken long enough, or nothing is left to do */
+  struct pf_log_limit unknown_results, refused_jobs;
+  struct timer stop; /* draining has taken long enough, or nothing is left to do */
 };
 
 /* The lease has not run out. */

@@ -126,7 +126,8 @@ static enum hop_execute_answer execute_item(struct app *app, const struct hop_ex
   struct pf_error why = {0};
   if (batch->incarnation != app->incarnation) return HOP_EXECUTE_WRONG_INCARNATION;
   if (hop_execute_decode(&item, head, &why) == PF_OK) return job_take(app, &item, request);
-  pf_log(&app->log, PF_LOG_WARN, "job_refused", "reason=\"%s\"", why.text);
+  if (pf_log_allow(&app->refused_jobs, pf_clock_mono_ms(), 5, 1000))
+    pf_log(&app->log, PF_LOG_WARN, "job_refused", "reason=\"%s\"", why.text);
   return HOP_EXECUTE_REFUSED;
 }
 

@@ -132,7 +132,7 @@ static void answer_status(struct fetch *f, struct pf_slice line) {
   f->status = 0;
   const char *space = memchr(line.data, ' ', line.len);
   for (size_t i = 1; space && i <= 3 && space + i < line.data + line.len; i++)
-    f->status = f->status * 10 + (space[i] - '0');
+    if (space[i] >= '0' && space[i] <= '9') f->status = f->status * 10 + (space[i] - '0');
   f->header_count = 0;
   f->encoded = false;
   f->location = pf_slice(NULL, 0);

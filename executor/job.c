@@ -31,6 +31,7 @@ struct job {
   struct fetch fetch;
   unsigned lapses;       /* app.lapses when it was taken */
   bool retry;            /* another attempt is the orchestrator's */
+  bool aborted;          /* while the answer to START is under way */
   struct http_item call; /* START, complete */
   struct result_call result;
   struct pf_buf head; /* of whichever is under way */
@@ -151,7 +152,8 @@ static void job_report_first(struct job *job) {
 
 static void job_on_delivered(struct result_call *call, enum hop_result_answer answer) {
   struct job *job = pf_container_of(call, struct job, result);
-  if (answer == HOP_RESULT_UNKNOWN)
+  if (answer == HOP_RESULT_UNKNOWN &&
+      pf_log_allow(&job->app->unknown_results, pf_clock_mono_ms(), 5, 1000))
     pf_log(&job->app->log, PF_LOG_WARN, "result_unknown", "job=%016llx%016llx attempt=%d",
         (unsigned long long)job->item.job.origin, (unsigned long long)job->item.job.local,
         job->item.attempt);
@@ -218,6 +220,9 @@ static void job_on_fetched(struct fetch *f) {
         outcome_text(OUTCOME_STATUS_NAMED));
   }
   job->retry = job_wants_retry(job);
+  pf_log(&job->app->log, PF_LOG_DEBUG, "fetched", "job=%016llx%016llx attempt=%d code=%s status=%d",
+      (unsigned long long)job->item.job.origin, (unsigned long long)job->item.job.local,
+      job->item.attempt, outcome_code(f->outcome), f->status);
   if (job->retry)
     job_report_first(job);
   else
@@ -242,11 +247,11 @@ static void job_on_started(
   int go = 0;
   (void)answer_batch;
   if (err == PF_ECANCEL) return; /* job_drop_all */
-  if (err || hop_answer_decode(&go, hop_start_answers, answer)) {
+  if (!job->aborted && (err || hop_answer_decode(&go, hop_start_answers, answer))) {
     job_again_later(job);
     return;
   }
-  if (!go) {
+  if (!go || job->aborted) {
     job_end(job);
     return;
   }
@@ -291,7 +296,7 @@ enum hop_execute_answer job_take(
   struct job *job = job_new(app);
   job->app = app;
   job->item = *item;
-  job->retry = false;
+  job->retry = job->aborted = false;
   job->lapses = app->lapses;
   job->backoff_ms = BACKOFF_MIN_MS;
   job->again = (struct timer){.fire = job_on_again};
@@ -329,7 +334,9 @@ void job_abort(struct app *app, const struct hop_held *held) {
     fetch_cancel(&job->fetch);
     job_end(job);
   } else if (job->state == JOB_STARTING && pf_heap_has(&job->again.node)) {
-    job_end(job); /* otherwise the answer to START, under way, says no */
+    job_end(job);
+  } else if (job->state == JOB_STARTING) {
+    job->aborted = true;
   }
 }
 

@@ -318,7 +318,8 @@ test('https', async (t) => {
 });
 
 test('who repeats', async (t) => {
-  const { queue, origin, at, fetched, hits } = await system(t, { allow: [1] });
+  const patient = await listen(t, http.createServer((req, res) => res.writeHead(503, { 'Retry-After': '99999999999' }).end()));
+  const { queue, origin, at, fetched, hits } = await system(t, { allow: [1, patient] });
   const failed = async (request) => {
     const job = await queue.fetch(origin, { last: false, ...request });
     return { job, certainty: 'not_sent', ...(await queue.completed(job)) };
@@ -332,7 +333,9 @@ test('who repeats', async (t) => {
     assert.deepEqual([refused.outcome, refused.code, refused.certainty], ['retry', 'connect_failed', 'not_sent']);
     const named = await failed({ url: at('/retry-after/7?status=503'), statuses: ['5xx'] });
     assert.deepEqual([named.outcome, named.code, named.retryAfterMs], ['retry', 'status_named', 7000]);
-    for (const { job } of [reset, refused, named]) assert.deepEqual(origin.results.all(job.job), []);
+    const century = await failed({ url: `http://127.0.0.1:${patient}/`, statuses: [503] });
+    assert.equal(century.retryAfterMs, 604800000); // as much as any deadline
+    for (const { job } of [reset, refused, named, century]) assert.deepEqual(origin.results.all(job.job), []);
   });
 
   await t.test('others go to the origin', async () => {
