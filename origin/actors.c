@@ -206,7 +206,7 @@ struct actor *actors_get(struct core *core, struct pf_slice class_name, struct p
   pf_buf_append(&text, name.data, name.len);
   lookup->key = pf_arena_copy(&lookup->arena, pf_buf_view(&text));
   pf_buf_done(&text);
-  core->edge.lookup(core->edge_arg, lookup);
+  core_ask(core, lookup);
   return actor;
 }
 
@@ -215,7 +215,7 @@ struct actor *actors_get_by_id(struct core *core, uint64_t id) {
   if (actor) return actor;
   actor = actor_new(core);
   actor_set_id(actor, id);
-  core->edge.lookup(core->edge_arg, lookup_new(LOOKUP_ACTOR_ID, id, on_loaded_by_id));
+  core_ask(core, lookup_new(LOOKUP_ACTOR_ID, id, on_loaded_by_id));
   return actor;
 }
 
@@ -250,10 +250,6 @@ void actors_evict_idle(struct core *core) {
   PF_LIST_EACH(link, &core->idle_actors) {
     struct actor *actor = pf_container_of(link, struct actor, idle);
     if (actor->used_ms > before_ms) return; /* oldest use first */
-    /* What it wrote must have reached the database before anybody reads it back. The idle time is
-     * far longer than any commit; this only makes the rule independent of that. */
-    if (core->durable_seq + 1 != core->open->seq || !pf_list_empty(&actor->dirty)) return;
-    if (!commit_empty(core->open)) return;
     actor_free(actor);
   }
 }

@@ -98,7 +98,7 @@ void announce_pump(struct core *core) {
     if (job->request.len) {
       announce_send(core, job);
     } else {
-      core->edge.lookup(core->edge_arg, lookup_new(LOOKUP_REQUEST, job->local, on_request_loaded));
+      core_ask(core, lookup_new(LOOKUP_REQUEST, job->local, on_request_loaded));
     }
   }
 }

@@ -6,7 +6,7 @@
 #include "origin/parts.h"
 
 /* Retention deletes little and often, so that no commit waits long behind it. */
-enum { TICK_MS_MAX = 1000, SWEEP_MS = 100, SWEEP_ROWS_MAX = 5000 };
+enum { INVARIANT_JOBS = 64, TICK_MS_MAX = 1000, SWEEP_MS = 100, SWEEP_ROWS_MAX = 5000 };
 
 struct lookup *lookup_new(
     enum lookup_kind kind, uint64_t id, void (*done)(struct core *, struct lookup *)) {
@@ -58,11 +58,13 @@ void core_init(struct core *core, const struct origin_edge *edge, void *edge_arg
   pf_list_init(&core->jobs_live);
   pf_list_init(&core->announce_ready);
   pf_list_init(&core->idle_actors);
-  pf_list_init(&core->waiters);
+  pf_list_init(&core->lookups);
   core->open = commit_new(1, 0);
 }
 
 void core_done(struct core *core) {
+  for (struct pf_list *link; (link = pf_list_pop(&core->lookups)) != NULL;)
+    lookup_free(pf_container_of(link, struct lookup, link));
   queries_done(core);
   results_done(core);
   clients_done(core);
@@ -71,6 +73,7 @@ void core_done(struct core *core) {
   jobs_done(core);
   pf_heap_done(&core->deadlines);
   pf_heap_done(&core->announces);
+  pf_heap_done(&core->waiters);
   commit_free(core->open);
 }
 
@@ -111,7 +114,7 @@ static void recover_on_page(struct core *core, struct lookup *lookup) {
 static void recover_page(struct core *core) {
   struct lookup *lookup = lookup_new(LOOKUP_JOBS, 0, recover_on_page);
   lookup->n = (int64_t)core->load_cursor;
-  core->edge.lookup(core->edge_arg, lookup);
+  core_ask(core, lookup);
 }
 
 void core_recover(struct core *core) {
@@ -182,22 +185,39 @@ void core_on_durable(struct core *core, struct commit *commit) {
   announce_pump(core);
 }
 
+void core_ask(struct core *core, struct lookup *lookup) {
+  pf_list_push(&core->lookups, &lookup->link);
+}
+
+static void lookups_send(struct core *core) {
+  for (struct pf_list *link; (link = pf_list_pop(&core->lookups)) != NULL;)
+    core->edge.lookup(core->edge_arg, pf_container_of(link, struct lookup, link));
+}
+
+/* Hands the open commit on. True if it is released already: nothing was to be written, and nothing
+ * unconfirmed was before it. */
+static bool commit_submit(struct core *core) {
+  struct commit *commit = core->open;
+  core->open = commit_new(commit->seq + 1, core->now_ns);
+  if (commit->ops || commit->seq != core->durable_seq + 1) {
+    core->edge.commit(core->edge_arg, commit);
+    return false;
+  }
+  commit_release(core, commit);
+  announce_pump(core);
+  return true;
+}
+
 /* Released outputs may make new turns (a continuation whose result is now safe); those fill the
  * next commit, so the loop runs until nothing is left that could leave at once. */
 void core_flush(struct core *core) {
-  for (;;) {
+  bool again = true;
+  while (again) {
     actors_flush_dirty(core, core->open);
     sessions_flush_dirty(core, core->open);
-    if (commit_empty(core->open)) return;
-    struct commit *commit = core->open;
-    core->open = commit_new(commit->seq + 1, core->now_ns);
-    if (commit->ops || commit->seq != core->durable_seq + 1) {
-      core->edge.commit(core->edge_arg, commit);
-      return;
-    }
-    commit_release(core, commit); /* nothing to write, and nothing unconfirmed before it */
-    announce_pump(core);
+    again = !commit_empty(core->open) && commit_submit(core);
   }
+  lookups_send(core);
 }
 
 /* ---- time ---- */
@@ -209,6 +229,22 @@ static void deadlines_tick(struct core *core) {
     struct job *job = pf_container_of(first, struct job, deadline);
     pf_heap_del(&core->deadlines, first);
     jobs_end(core, job, OUTCOME_DEADLINE, pf_slice_str(outcome_text(OUTCOME_DEADLINE)));
+  }
+}
+
+/* The oldest jobs are where a job that nobody will ever touch again would be found. */
+static void invariants_tick(struct core *core) {
+  unsigned left = INVARIANT_JOBS;
+  PF_LIST_EACH(link, &core->jobs_live) {
+    const struct job *job = pf_container_of(link, struct job, by_id);
+    if (left-- == 0) break;
+    bool timed = pf_heap_has(&job->deadline) &&
+                 (job->announcing || pf_heap_has(&job->announce) || !pf_list_empty(&job->ready));
+    if (job->state != JOB_PENDING || timed) continue;
+    core->stats.invariant_failures++;
+    pf_log(core->log, PF_LOG_ERROR, "invariant_broken",
+        "rule=\"a pending job has a deadline and will be announced\" local=%016llx",
+        (unsigned long long)job->local);
   }
 }
 
@@ -232,9 +268,11 @@ void core_on_tick(struct core *core) {
   queries_tick(core);
   sessions_tick(core);
   announce_tick(core);
-  actors_evict_idle(core);
+  invariants_tick(core);
   sweep_tick(core);
   announce_pump(core);
+  core_flush(core); /* what an actor wrote is on its way before the actor leaves memory */
+  actors_evict_idle(core);
 }
 
 int64_t core_next_tick_ms(const struct core *core) {
@@ -244,10 +282,8 @@ int64_t core_next_tick_ms(const struct core *core) {
   const struct pf_heap_node *announce = pf_heap_first(&core->announces);
   if (deadline && deadline->key < next_ns) next_ns = deadline->key;
   if (announce && announce->key < next_ns) next_ns = announce->key;
-  PF_LIST_EACH(link, &core->waiters) {
-    const struct waiter *waiter = pf_container_of(link, struct waiter, of_core);
-    if (waiter->until_ns < next_ns) next_ns = waiter->until_ns;
-  }
+  const struct pf_heap_node *waiter = pf_heap_first(&core->waiters);
+  if (waiter && waiter->key < next_ns) next_ns = waiter->key;
   int64_t ms = (next_ns - core->now_ns + 999999) / 1000000;
   return ms < 1 ? 1 : ms;
 }

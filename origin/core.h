@@ -52,6 +52,7 @@ struct lookup_row {
 };
 
 struct lookup {
+  struct pf_list link; /* private to the core */
   enum lookup_kind kind;
   uint64_t id;
   int64_t n;
@@ -224,7 +225,8 @@ struct core {
   uint64_t next_local, next_actor, next_session;
   int64_t now_ns, wall_ms;
 
-  struct commit *open; /* never NULL */
+  struct commit *open;    /* never NULL */
+  struct pf_list lookups; /* asked since the last flush */
   uint64_t durable_seq;
   struct pf_list dirty_actors, dirty_sessions;
 
@@ -243,9 +245,8 @@ struct core {
   struct pf_map sockets;
   struct pf_map sessions_by_token, sessions_by_id;
   struct pf_map submits;
-  struct pf_map results_in; /* struct result_batch by request id */
-  struct pf_list waiters;   /* all, for their time-outs */
-  size_t waiter_count;
+  struct pf_map results_in;         /* struct result_batch by request id */
+  struct pf_heap waiters;           /* all, by their time-outs */
   int64_t result_rows, submit_rows; /* submit_rows: an upper bound */
   int64_t swept_ms, sessions_swept_ms;
   struct core_stats stats;

@@ -240,8 +240,19 @@ static void register_if_due(struct origin *origin) {
 
 /* ---- the loop ---- */
 
+static void on_tick(uv_timer_t *timer);
+
+static void tick_at(struct origin *origin, int64_t ms) {
+  origin->tick_ns = origin->core.now_ns + ms * 1000000;
+  uv_timer_start(&origin->tick, on_tick, (uint64_t)ms, 0);
+}
+
+/* Something that came since the last tick may be due before the next one. */
 static void flush(struct origin *origin) {
-  if (!origin->closing) core_flush(origin_enter(origin));
+  if (origin->closing) return;
+  core_flush(origin_enter(origin));
+  int64_t ms = core_next_tick_ms(&origin->core);
+  if (origin->core.now_ns + ms * 1000000 < origin->tick_ns) tick_at(origin, ms);
 }
 
 static void on_prepare(uv_prepare_t *handle) {
@@ -255,14 +266,11 @@ static void on_check(uv_check_t *handle) {
 static void on_tick(uv_timer_t *timer) {
   struct origin *origin = timer->data;
   core_on_tick(origin_enter(origin));
-  uv_timer_start(timer, on_tick, (uint64_t)core_next_tick_ms(&origin->core), 0);
+  tick_at(origin, core_next_tick_ms(&origin->core));
 }
 
 static void on_beat(uv_timer_t *timer) {
-  struct origin *origin = timer->data;
-  register_if_due(origin);
-  /* A new deadline may be nearer than the tick that was planned before it came. */
-  uv_timer_start(&origin->tick, on_tick, (uint64_t)core_next_tick_ms(origin_enter(origin)), 0);
+  register_if_due(timer->data);
 }
 
 static void open_handles(struct origin *origin) {
@@ -277,7 +285,7 @@ static void open_handles(struct origin *origin) {
 static void start_handles(struct origin *origin) {
   uv_prepare_start(&origin->prepare, on_prepare);
   uv_check_start(&origin->check, on_check);
-  uv_timer_start(&origin->tick, on_tick, 1, 0);
+  tick_at(origin, 1);
   uv_timer_start(&origin->beat, on_beat, 0, BEAT_MS);
 }
 

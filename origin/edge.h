@@ -51,7 +51,8 @@ struct origin {
   uv_prepare_t prepare;
   uv_check_t check;
   uv_timer_t tick, beat;
-  int open_parts; /* of web, http, store */
+  int64_t tick_ns; /* when the next tick is due, monotonic */
+  int open_parts;  /* of web, http, store */
   int open_handles;
   int exit_code;
 };

@@ -6,6 +6,12 @@
 
 #include "origin/core.h"
 
+/* ---- core.c ---- */
+
+/* Asks the database, behind all that was decided before: an answer never misses a write that was
+ * made earlier, durable or not. */
+void core_ask(struct core *core, struct lookup *lookup);
+
 /* ---- actors.c: who is in memory, and what waits until it is ---- */
 
 enum event_kind { EVENT_CONNECT, EVENT_MESSAGE, EVENT_CLOSE, EVENT_CONTINUATION, EVENT_API_FETCH };
@@ -109,6 +115,8 @@ void results_finish(
 void results_failed(struct core *core, struct job *job); /* … or not */
 void results_answer(struct core *core, uint64_t request, unsigned index, int answer);
 void results_park(struct core *core, struct job *job, const char *why);
+/* Of a results row; -1 = not known. */
+int64_t results_attempts(const struct lookup_row *row);
 void results_done(struct core *core);
 void job_received_free(struct job_received *received);
 
@@ -142,9 +150,9 @@ void clients_done(struct core *core);
 /* ---- queries.c: HTTP requests that wait for a job ---- */
 
 struct waiter {
-  struct pf_list of_job, of_core;
+  struct pf_list of_job;
+  struct pf_heap_node until; /* ns */
   uint64_t request;
-  int64_t until_ns;
   uint64_t local;
   bool submitted; /* by POST …/fetch: answered 202 on time-out, else with the state */
 };

@@ -21,25 +21,26 @@ void queries_error(
   pf_buf_done(&body);
 }
 
-/* {"reqId":…,"state":…,"attempts":…}, with "result" once there is one. */
+/* {"reqId":…,"state":…}, with "attempts" and "result" once there is one. */
 static void encode_state(struct pf_buf *body, struct pf_job_id id, const char *state,
-    struct pf_slice result, struct pf_slice late) {
+    int64_t attempts, struct pf_slice result, struct pf_slice late) {
   char text[PF_ID_TEXT];
   pf_job_id_print(text, id);
   struct json_writer w = json_writer(body);
   json_begin_object(&w, NULL);
   json_put_text(&w, "reqId", text);
   json_put_text(&w, "state", state);
+  if (attempts >= 0) json_put_int(&w, "attempts", attempts);
   if (result.len) json_put_raw(&w, "result", result);
   if (late.len) json_put_raw(&w, "lateResult", late);
   json_end_object(&w);
 }
 
 static void respond_state(struct core *core, uint64_t request, int status, struct pf_job_id id,
-    const char *state, struct pf_slice result, struct pf_slice late) {
+    const char *state, int64_t attempts, struct pf_slice result, struct pf_slice late) {
   struct pf_buf body;
   pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
-  encode_state(&body, id, state, result, late);
+  encode_state(&body, id, state, attempts, result, late);
   core->edge.respond(core->edge_arg, request, status, NULL, pf_buf_view(&body));
   pf_buf_done(&body);
 }
@@ -58,9 +59,9 @@ static const char *state_name(const struct job *job) {
 
 /* ---- waiting ---- */
 
-static void waiter_free(struct waiter *waiter) {
+static void waiter_free(struct core *core, struct waiter *waiter) {
   pf_list_del(&waiter->of_job);
-  pf_list_del(&waiter->of_core);
+  pf_heap_del(&core->waiters, &waiter->until);
   free(waiter);
 }
 
@@ -68,8 +69,8 @@ static void waiter_time_out(struct core *core, struct waiter *waiter) {
   struct job *job = jobs_find(core, waiter->local);
   struct pf_job_id id = {core->origin_id, waiter->local};
   respond_state(core, waiter->request, waiter->submitted ? 202 : 200, id,
-      job ? state_name(job) : "received", (struct pf_slice){0}, (struct pf_slice){0});
-  waiter_free(waiter);
+      job ? state_name(job) : "received", -1, (struct pf_slice){0}, (struct pf_slice){0});
+  waiter_free(core, waiter);
 }
 
 /* 202 without waiting: the job is durable with the commit that is open now. */
@@ -77,7 +78,7 @@ static void respond_accepted(struct core *core, const struct job *job, uint64_t 
   struct pf_buf body;
   pf_buf_init(&body, 4096);
   encode_state(
-      &body, jobs_id(core, job), state_name(job), (struct pf_slice){0}, (struct pf_slice){0});
+      &body, jobs_id(core, job), state_name(job), -1, (struct pf_slice){0}, (struct pf_slice){0});
   struct output *output = commit_output(core->open, OUT_RESPOND, request);
   output->code = 202;
   output->bytes = commit_copy_buf(core->open, &body);
@@ -87,53 +88,47 @@ static void respond_accepted(struct core *core, const struct job *job, uint64_t 
 void queries_wait(
     struct core *core, struct job *job, uint64_t request, int64_t wait_ms, bool submitted) {
   if (wait_ms > WAIT_MS_MAX) wait_ms = WAIT_MS_MAX;
-  if (wait_ms <= 0 || core->waiter_count >= WAITERS_MAX || job->state == JOB_PARKED) {
+  if (wait_ms <= 0 || core->waiters.count >= WAITERS_MAX || job->state == JOB_PARKED) {
     if (submitted)
       respond_accepted(core, job, request);
     else
-      respond_state(core, request, 200, jobs_id(core, job), state_name(job), (struct pf_slice){0},
-          (struct pf_slice){0});
+      respond_state(core, request, 200, jobs_id(core, job), state_name(job), -1,
+          (struct pf_slice){0}, (struct pf_slice){0});
     return;
   }
   struct waiter *waiter = pf_alloc(sizeof(*waiter));
   waiter->request = request;
   waiter->local = job->local;
   waiter->submitted = submitted;
-  waiter->until_ns = core->now_ns + wait_ms * 1000000;
   pf_list_push(&job->waiters, &waiter->of_job);
-  pf_list_push(&core->waiters, &waiter->of_core);
-  core->waiter_count++;
+  pf_heap_set(&core->waiters, &waiter->until, core->now_ns + wait_ms * 1000000);
 }
 
 void queries_answer_waiters(struct core *core, struct job *job, struct pf_slice message) {
   if (pf_list_empty(&job->waiters)) return;
   struct pf_buf body;
   pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
-  encode_state(&body, jobs_id(core, job), "done", message, (struct pf_slice){0});
+  encode_state(&body, jobs_id(core, job), "done", job->received->result.attempt, message,
+      (struct pf_slice){0});
   PF_LIST_EACH(link, &job->waiters) {
     struct waiter *waiter = pf_container_of(link, struct waiter, of_job);
     struct output *output = commit_output(core->open, OUT_RESPOND, waiter->request);
     output->code = 200;
     output->bytes = commit_copy_buf(core->open, &body);
-    waiter_free(waiter);
-    core->waiter_count--;
+    waiter_free(core, waiter);
   }
   pf_buf_done(&body);
 }
 
 void queries_tick(struct core *core) {
-  PF_LIST_EACH(link, &core->waiters) {
-    struct waiter *waiter = pf_container_of(link, struct waiter, of_core);
-    if (waiter->until_ns > core->now_ns) continue;
-    core->waiter_count--;
-    waiter_time_out(core, waiter);
-  }
+  for (struct pf_heap_node *first;
+       (first = pf_heap_first(&core->waiters)) != NULL && first->key <= core->now_ns;)
+    waiter_time_out(core, pf_container_of(first, struct waiter, until));
 }
 
 void queries_done(struct core *core) {
-  PF_LIST_EACH(link, &core->waiters)
-  waiter_free(pf_container_of(link, struct waiter, of_core));
-  core->waiter_count = 0;
+  for (struct pf_heap_node *first; (first = pf_heap_first(&core->waiters)) != NULL;)
+    waiter_free(core, pf_container_of(first, struct waiter, until));
 }
 
 /* ---- the calls ---- */
@@ -160,7 +155,7 @@ static void on_stored(struct core *core, struct lookup *lookup) {
   const struct lookup_row *row = lookup->rows;
   struct pf_job_id id = {core->origin_id, lookup->id};
   if (row)
-    respond_state(core, lookup->token, 200, id, "done", row->a, row->d);
+    respond_state(core, lookup->token, 200, id, "done", results_attempts(row), row->a, row->d);
   else
     queries_error(
         core, lookup->token, 404, "job_unknown", "no such job, or its result is no longer kept");
@@ -177,10 +172,10 @@ void core_on_api_job(struct core *core, uint64_t request, struct pf_job_id id, i
     queries_error(core, request, 404, "job_unknown", "no such job at this origin");
     return;
   }
-  /* While it is finishing, the look-up runs behind the commit that writes its result. */
+  /* While it is finishing, the look-up is asked behind the commit that writes its result. */
   struct lookup *lookup = lookup_new(LOOKUP_RESULT, id.local, on_stored);
   lookup->token = request;
-  core->edge.lookup(core->edge_arg, lookup);
+  core_ask(core, lookup);
 }
 
 static void on_stored_body(struct core *core, struct lookup *lookup) {
@@ -197,7 +192,7 @@ void core_on_api_body(struct core *core, uint64_t request, struct pf_job_id id) 
   struct lookup *lookup =
       lookup_new(LOOKUP_RESULT, id.origin == core->origin_id ? id.local : 0, on_stored_body);
   lookup->token = request;
-  core->edge.lookup(core->edge_arg, lookup);
+  core_ask(core, lookup);
 }
 
 void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id) {

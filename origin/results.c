@@ -71,14 +71,24 @@ static void answer_gated(struct core *core, uint64_t request, unsigned index, in
 
 /* ---- results of jobs that are not pending any more ---- */
 
-/* Whom a late result is for, as kept in the result's row. */
+/* What is kept beside the result message: whom a late result is for, and how often it was tried. */
 static void whom_encode(struct pf_buf *buf, const struct job *job) {
   struct json_writer w = json_writer(buf);
   json_begin_object(&w, NULL);
   if (job->client.session) json_put_hex64(&w, "session", job->client.session);
   if (job->client_id.len) json_put_string(&w, "clientId", job->client_id);
   json_put_int(&w, "include", job->include);
+  json_put_int(&w, "attempts", job->received->result.attempt);
   json_end_object(&w);
+}
+
+int64_t results_attempts(const struct lookup_row *row) {
+  struct json *whom;
+  int64_t attempts = -1;
+  if (json_parse(&whom, row->c, NULL)) return attempts;
+  json_int(json_get(whom, "attempts"), 0, INT32_MAX, &attempts);
+  json_free(whom);
+  return attempts;
 }
 
 static void encode_result(struct pf_buf *buf, void *arg, int64_t offset) {
@@ -159,7 +169,7 @@ static void check_old_job(struct core *core, const struct hop_result *result, st
   lookup->arg = check;
   lookup->token = request;
   lookup->index = index;
-  core->edge.lookup(core->edge_arg, lookup);
+  core_ask(core, lookup);
 }
 
 /* ---- accepting ---- */

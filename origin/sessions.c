@@ -151,7 +151,7 @@ static void replay_page(struct core *core, struct session *session) {
   struct lookup *lookup = lookup_new(LOOKUP_EVENTS, session->id, on_replay_page);
   lookup->n = session->sent;
   lookup->token = session->ws;
-  core->edge.lookup(core->edge_arg, lookup);
+  core_ask(core, lookup);
 }
 
 void sessions_ack(struct core *core, struct session *session, int64_t offset) {

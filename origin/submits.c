@@ -116,7 +116,7 @@ static void answer_done(
   lookup->key = pf_arena_copy(&lookup->arena, client_id);
   lookup->token = api ? event->id : event->client.ws;
   lookup->index = api;
-  core->edge.lookup(core->edge_arg, lookup);
+  core_ask(core, lookup);
 }
 
 static void on_checked(struct core *core, struct lookup *lookup) {
@@ -167,5 +167,5 @@ void submits_check(struct core *core, struct actor *actor, const struct event *e
   memcpy(wait->digest, digest, sizeof(digest));
   wait->client_id = pf_arena_copy(&lookup->arena, fetch->id);
   lookup->arg = wait;
-  core->edge.lookup(core->edge_arg, lookup);
+  core_ask(core, lookup);
 }
