@@ -162,8 +162,6 @@ static void child_gone(struct child *child) {
   int64_t delay_ms = supervise_on_exited(&child->supervise, pf_clock_mono_ms());
   if (delay_ms < 0) {
     child->state = CHILD_IDLE;
-    pf_log(child->log, PF_LOG_ERROR, "child_not_started", "name=%s exit_code=%d signal=%d",
-        child->name, (int)child->exit_code, child->exit_signal);
     child->handlers->failed(child->handlers->arg, child);
     return;
   }

@@ -309,7 +309,8 @@ static void up_on_ready(void *arg, struct child *child) {
 
 static void up_on_failed(void *arg, struct child *child) {
   struct up *up = arg;
-  fprintf(stderr, "proxyfetch up: %s did not start; its last lines above say why\n", child->name);
+  fprintf(stderr, "proxyfetch up: %s did not start (exit code %d)\n", child->name,
+      (int)child->exit_code);
   up->exit_code = PF_EXIT_START;
   up_stop(up);
 }
