@@ -30,6 +30,8 @@ static const struct pf_option options[] = {
         "Requests kept in memory; above it they are read again at dispatch."},
     {"disk-reserve", 0, PF_OPT_INT, FIELD(disk_reserve), "bytes", "64m", 0, (int64_t)1 << 40, NULL,
         "Free disk space below which no new job is taken."},
+    {"check", 0, PF_OPT_FLAG, FIELD(check), NULL, NULL, 0, 0, NULL,
+        "Read the whole database, say what is wrong with it, and exit."},
     {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, level_choices,
         "Which lines are written to stderr."},
 };

@@ -10,6 +10,7 @@
 #include "base/options.h"
 
 struct config {
+  bool check;
   struct pf_listen_addr listen;
   char *data; /* as given: NULL = the default place */
   int sync;   /* enum store_sync */

@@ -157,11 +157,30 @@ static void app_free(struct app *app) {
   config_free(&app->config);
 }
 
+/* --check: the database's owner reads it. */
+static int check_database(const struct config *config) {
+  char dir[PF_DATA_DIR_MAX], path[PF_DATA_DIR_MAX + 16];
+  struct pf_error why = {0};
+  int err = pf_data_dir(dir, config->data, "orchestrator", &why);
+  snprintf(path, sizeof(path), "%s/queue.db", dir);
+  if (!err) err = store_check_file(path, &queue_db_schema, &why);
+  if (err)
+    fprintf(stderr, "proxyfetch-orchestrator: %s\n", why.text);
+  else
+    printf("%s: ok\n", path);
+  return err ? PF_EXIT_FAILURE : PF_EXIT_OK;
+}
+
 int main(int argc, char **argv) {
   uv_loop_t loop;
   struct app app = {.loop = &loop};
   struct pf_error why = {0};
   config_parse_or_exit(&app.config, argc, argv);
+  if (app.config.check) {
+    int code = check_database(&app.config);
+    config_free(&app.config);
+    return code;
+  }
   app.log = (struct pf_log){
       .role = "orchestrator", .level = (enum pf_log_level)app.config.log_level, .fd = 2};
   (void)pf_open_files_raise(OPEN_FILES);

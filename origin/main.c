@@ -6,6 +6,7 @@
 #include "base/options.h"
 #include "loop/listen.h"
 #include "origin/edge.h"
+#include "origin/origin_db.h"
 
 #define PROGRAM "proxyfetch-origin"
 
@@ -13,6 +14,8 @@ struct config {
   struct pf_listen_addr listen, internal_listen;
   char *data, *orchestrator, *advertise;
   int sync, log_level;
+  bool check;
+  char *restore;
   struct pf_option_list allow_origin, allow_host;
   int64_t connections_max, outbox_bytes_max, disk_reserve;
   struct core_limits limits;
@@ -64,6 +67,10 @@ static const struct pf_option options[] = {
         "How often a job that the queue has accepted is announced again."},
     {"disk-reserve", 0, PF_OPT_INT, FIELD(disk_reserve), "bytes", "64m", 0, (int64_t)1 << 50, NULL,
         "With less than this free on the disk, new fetches are refused."},
+    {"check", 0, PF_OPT_FLAG, FIELD(check), NULL, NULL, 0, 0, NULL,
+        "Read the whole database, say what is wrong with it, and exit."},
+    {"restore", 0, PF_OPT_STRING, FIELD(restore), "FILE", NULL, 0, 0, NULL,
+        "Put a backup in place of the database, which must not be there, and exit."},
     {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, log_levels,
         "Least important lines to write."},
 };
@@ -119,12 +126,25 @@ static int serve(const struct config *config, const struct pf_log *log, struct p
   return code;
 }
 
+/* --check and --restore: what an operator does with the database of an origin that is not running.
+ */
+static int look_after_database(const struct config *config, struct pf_error *reterr) {
+  char dir[PF_DATA_DIR_MAX], path[PF_DATA_DIR_MAX + 16];
+  int err = pf_data_dir(dir, config->data, "origin", reterr);
+  snprintf(path, sizeof(path), "%s/origin.db", dir);
+  if (!err && config->restore) err = origin_db_restore(config->restore, path, reterr);
+  if (!err) err = store_check_file(path, &origin_db_schema, reterr);
+  if (!err) printf("%s: %s\n", path, config->restore ? "restored" : "ok");
+  return err ? PF_EXIT_FAILURE : PF_EXIT_OK;
+}
+
 int main(int argc, char **argv) {
   struct config config = {0};
   pf_options_parse_or_exit(&option_table, &config, argc, argv);
   struct pf_log log = {.role = "origin", .level = (enum pf_log_level)config.log_level, .fd = 2};
   struct pf_error why = {0};
-  int code = serve(&config, &log, &why);
+  int code = config.check || config.restore ? look_after_database(&config, &why)
+                                            : serve(&config, &log, &why);
   if (why.code) fprintf(stderr, "%s: %s\n", PROGRAM, why.text);
   pf_options_free(&option_table, &config);
   return code;

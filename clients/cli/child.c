@@ -10,15 +10,12 @@
 
 #include "base/clock.h"
 
-#define PATH_MAX_LEN 4096
-
-/* The path of a program that is installed beside this one. */
-static void path_beside(char path[PATH_MAX_LEN], const char *program) {
-  ssize_t len = readlink("/proc/self/exe", path, PATH_MAX_LEN - 1);
+void child_path(char path[CHILD_PATH_MAX], const char *program) {
+  ssize_t len = readlink("/proc/self/exe", path, CHILD_PATH_MAX - 1);
   PF_ASSERT(len > 0);
   path[len] = '\0';
   char *slash = strrchr(path, '/');
-  PF_ASSERT(slash && (size_t)(slash + 1 - path) + strlen(program) < PATH_MAX_LEN);
+  PF_ASSERT(slash && (size_t)(slash + 1 - path) + strlen(program) < CHILD_PATH_MAX);
   memcpy(slash + 1, program, strlen(program) + 1);
 }
 
@@ -197,9 +194,9 @@ void child_start(struct child *child) {
   child->state = CHILD_STARTING;
   supervise_on_started(&child->supervise);
 
-  char self[PATH_MAX_LEN], path[PATH_MAX_LEN], parent[16];
-  path_beside(self, "proxyfetch");
-  path_beside(path, child->program);
+  char self[CHILD_PATH_MAX], path[CHILD_PATH_MAX], parent[16];
+  child_path(self, "proxyfetch");
+  child_path(path, child->program);
   snprintf(parent, sizeof(parent), "%d", (int)getpid());
   char *argv[CHILD_ARGS_MAX + 5] = {self, CHILD_EXEC, parent, path};
   memcpy(argv + 4, child->args, child->args_count * sizeof(*argv));

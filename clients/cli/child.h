@@ -91,4 +91,8 @@ void child_close(struct child *child);
 #define CHILD_EXEC "exec-child"
 int child_exec(int argc, char **argv);
 
+/* The path of a program that is installed beside this one. */
+#define CHILD_PATH_MAX 4096
+void child_path(char path[CHILD_PATH_MAX], const char *program);
+
 #endif

@@ -3,11 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
+#include "child.h"
 #include "command.h"
-#include "orchestrator/queue_db.h"
-#include "origin/origin_file.h"
 #include "request.h"
 #include "ws_client.h"
 
@@ -49,23 +48,26 @@ static int db_fail(const char *text) {
   return PF_EXIT_FAILURE;
 }
 
+/* The program that owns the database looks after it; this one becomes that program. */
+static int db_exec(const char *program, const char *dir, const char *verb, const char *file) {
+  char path[CHILD_PATH_MAX];
+  child_path(path, program);
+  execl(path, program, "--data", dir, verb, file, (char *)NULL);
+  char why[CHILD_PATH_MAX + 64];
+  snprintf(why, sizeof(why), "cannot run %s: %s", path, strerror(errno));
+  return db_fail(why);
+}
+
 static int db_check(const char *dir) {
-  const struct {
-    const char *name;
-    const struct store_schema *schema;
-  } files[] = {{"origin.db", &origin_db_schema}, {"queue.db", &queue_db_schema}};
-  struct pf_error why = {0};
-  for (size_t i = 0; i < PF_COUNT(files); i++) {
-    char path[PATH_TEXT];
-    struct stat st;
-    snprintf(path, sizeof(path), "%s/%s", dir, files[i].name);
-    if (stat(path, &st)) continue;
-    if (store_check_file(path, files[i].schema, &why)) return db_fail(why.text);
-    printf("%s: ok, %lld bytes\n", path, (long long)st.st_size);
-    return PF_EXIT_OK;
+  static const char *const owners[][2] = {
+      {"origin.db", "proxyfetch-origin"}, {"queue.db", "proxyfetch-orchestrator"}};
+  char path[PATH_TEXT];
+  for (size_t i = 0; i < PF_COUNT(owners); i++) {
+    snprintf(path, sizeof(path), "%s/%s", dir, owners[i][0]);
+    if (access(path, F_OK) == 0) return db_exec(owners[i][1], dir, "--check", NULL);
   }
-  snprintf(why.text, sizeof(why.text), "%.400s: neither origin.db nor queue.db is there", dir);
-  return db_fail(why.text);
+  snprintf(path, sizeof(path), "%s: neither origin.db nor queue.db is there", dir);
+  return db_fail(path);
 }
 
 static int db_backup(const struct db_config *config) {
@@ -84,19 +86,6 @@ static int db_backup(const struct db_config *config) {
   return code;
 }
 
-static int db_restore(const char *from, const char *dir) {
-  char path[PATH_TEXT];
-  struct pf_error why = {0};
-  snprintf(path, sizeof(path), "%s/origin.db", dir);
-  if (mkdir(dir, 0700) && errno != EEXIST) {
-    snprintf(why.text, sizeof(why.text), "cannot create %.400s: %s", dir, strerror(errno));
-    return db_fail(why.text);
-  }
-  if (origin_db_restore(from, path, &why)) return db_fail(why.text);
-  printf("%s: restored\n", path);
-  return PF_EXIT_OK;
-}
-
 int db_run(int argc, char **argv) {
   struct db_config config = {0};
   int at = pf_options_parse_or_exit(&db_options, &config, argc, argv);
@@ -107,7 +96,7 @@ int db_run(int argc, char **argv) {
   else if (argc - at == 1 && strcmp(verb, "backup") == 0)
     code = db_backup(&config);
   else if (argc - at == 3 && strcmp(verb, "restore") == 0)
-    code = db_restore(argv[at + 1], argv[at + 2]);
+    code = db_exec("proxyfetch-origin", argv[at + 2], "--restore", argv[at + 1]);
   else
     fprintf(stderr, "proxyfetch db: expected %s; --help says more\n", db_options.operands);
   pf_options_free(&db_options, &config);

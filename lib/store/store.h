@@ -103,9 +103,9 @@ void store_close(struct store *store, void (*closed)(void *arg), void *arg);
 PF_MUST_CHECK int store_check_file(
     const char *path, const struct store_schema *schema, struct pf_error *reterr);
 
-/* Copies the database at from, which nobody needs to have closed, to path, which must not exist, and
- * checks the copy. Errors: those of store_check_file(), PF_EEXIST. */
-PF_MUST_CHECK int store_copy_file(const char *from, const char *path,
-    const struct store_schema *schema, struct pf_error *reterr);
+/* Copies the database at from, which nobody needs to have closed, to path, which must not exist,
+ * and checks the copy. Errors: those of store_check_file(), PF_EEXIST. */
+PF_MUST_CHECK int store_copy_file(
+    const char *from, const char *path, const struct store_schema *schema, struct pf_error *reterr);
 
 #endif
