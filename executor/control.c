@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "executor/job.h"
 #include "loop/listen.h"
+#include "web/health.h"
 #include "wire/batch.h"
 
 #define ANSWER_MAX ((size_t)8 << 20)
@@ -195,11 +196,7 @@ static const struct {
 
 static void control_on_request(void *arg, const struct web_request *req) {
   struct app *app = arg;
-  struct pf_slice version;
-  if (web_request_header(req, "x-pf-version", &version) && !pf_slice_is(version, HOP_VERSION)) {
-    refuse(app, req, 400, "bad_version", "this process speaks version " HOP_VERSION);
-    return;
-  }
+  if (!web_version_fits(app->web, req)) return;
   enum web_method method = req->method == WEB_HEAD ? WEB_GET : req->method;
   bool path_known = false;
   for (size_t i = 0; i < PF_COUNT(routes); i++) {
@@ -210,9 +207,9 @@ static void control_on_request(void *arg, const struct web_request *req) {
     return;
   }
   if (path_known)
-    refuse(app, req, 405, "bad_method", "this path does not take this method");
+    refuse(app, req, 405, "method_not_allowed", "this path does not take this method");
   else
-    refuse(app, req, 404, "bad_path", "there is nothing under this path");
+    refuse(app, req, 404, "not_found", "there is nothing under this path");
 }
 
 /* ---- life ---- */

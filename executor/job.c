@@ -121,10 +121,15 @@ static void job_on_reported(
   int decoded;
   (void)answer_batch;
   if (err == PF_ECANCEL) return; /* job_drop_all */
-  if (err || hop_answer_decode(&decoded, hop_complete_answers, answer))
+  if (err || hop_answer_decode(&decoded, hop_complete_answers, answer)) {
     job_again_later(job);
-  else
-    job_end(job);
+    return;
+  }
+  if (decoded == HOP_COMPLETE_REFUSED &&
+      pf_log_allow(&job->app->refused_jobs, pf_clock_mono_ms(), 5, 1000))
+    pf_log(&job->app->log, PF_LOG_WARN, "completion_refused", "job=%016llx%016llx",
+        (unsigned long long)job->item.job.origin, (unsigned long long)job->item.job.local);
+  job_end(job);
 }
 
 static void job_report(struct job *job) {

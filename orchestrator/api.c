@@ -79,7 +79,7 @@ static void job_item(struct exchange *x, const struct hop_jobs_head *batch, stru
   if (!err && item.job.origin == batch->origin)
     reply = queue_put(x->app->queue, &item, head, request,
         store_space_low(queue_db_store(x->app->db)), x->now_us);
-  else
+  else if (pf_log_allow(&x->app->refused_items, x->now_us / 1000, 5, 1000))
     pf_log(&x->app->log, PF_LOG_WARN, "job_refused", "origin=%016llx reason=\"%s\"",
         (unsigned long long)batch->origin, err ? why.text : "the job is another origin's");
   hop_job_reply_encode(&x->app->scratch, &reply);
@@ -195,6 +195,23 @@ static void post_start(struct app *app, const struct web_request *req) {
   exchange_close(&x, err, false);
 }
 
+/* One that cannot be read must not keep those beside it from being heard. Its job is missing from
+ * the next heartbeats, and ends as one that its executor has lost. */
+static enum hop_complete_answer complete_item(
+    struct exchange *x, struct pf_slice head, bool *held) {
+  struct app *app = x->app;
+  struct hop_complete item;
+  struct pf_error why = {0};
+  if (hop_complete_decode(&item, head, &why)) {
+    if (pf_log_allow(&app->refused_items, x->now_us / 1000, 5, 1000))
+      pf_log(&app->log, PF_LOG_WARN, "completion_refused", "reason=\"%s\"", why.text);
+    return HOP_COMPLETE_REFUSED;
+  }
+  queue_complete(app->queue, &item, x->now_us);
+  *held |= item.retry;
+  return HOP_COMPLETE_OK;
+}
+
 /* A delivery is with the origin already, so its note here may be lost; that an attempt failed, and
  * how, is known from nobody else. */
 static void post_complete(struct app *app, const struct web_request *req) {
@@ -206,12 +223,7 @@ static void post_complete(struct app *app, const struct web_request *req) {
   bool held = false;
   int err;
   while ((err = batch_next(&x.reader, &head, &body)) == PF_OK) {
-    struct hop_complete item;
-    err = hop_complete_decode(&item, head, NULL);
-    if (err) break;
-    queue_complete(app->queue, &item, x.now_us);
-    held |= item.retry;
-    hop_answer_encode(&app->scratch, hop_complete_answers, 0);
+    hop_answer_encode(&app->scratch, hop_complete_answers, (int)complete_item(&x, head, &held));
     exchange_append(&x, (struct pf_slice){0});
   }
   exchange_close(&x, err, held);
@@ -277,11 +289,6 @@ static bool route_matches(const struct route *route, struct pf_slice path, uint6
          pf_u64_parse(ret_id, path.data + len, path.len - len) == PF_OK;
 }
 
-static bool version_fits(const struct web_request *req) {
-  struct pf_slice version;
-  return !web_request_header(req, "x-pf-version", &version) || pf_slice_is(version, HOP_VERSION);
-}
-
 /* Only processes call here. A browser names the page's origin with everything that a page can make
  * it post, and asks first for content types like ours; so no page can reach the queue. */
 static bool request_admitted(struct app *app, const struct web_request *req) {
@@ -290,10 +297,8 @@ static bool request_admitted(struct app *app, const struct web_request *req) {
     refuse(app, req, 503, "stopping", "this process is about to end");
   else if (web_request_header(req, "origin", &origin))
     refuse(app, req, 403, "origin_refused", "this address is not for web pages");
-  else if (!version_fits(req))
-    refuse(app, req, 400, "bad_version", "this process speaks version " HOP_VERSION);
   else
-    return true;
+    return web_version_fits(app->web, req);
   return false;
 }
 
@@ -323,9 +328,9 @@ static void api_on_request(void *arg, const struct web_request *req) {
     return;
   }
   if (path_known)
-    refuse(app, req, 405, "bad_method", "this path does not take this method");
+    refuse(app, req, 405, "method_not_allowed", "this path does not take this method");
   else
-    refuse(app, req, 404, "bad_path", "there is nothing under this path");
+    refuse(app, req, 404, "not_found", "there is nothing under this path");
 }
 
 int api_open(struct app *app, struct pf_error *reterr) {

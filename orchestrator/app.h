@@ -42,7 +42,8 @@ struct app {
   int exit_code;
   int64_t opened_ms;
   uint64_t invariant_failures; /* must stay 0 */
-  struct pf_buf scratch;       /* of one handler at a time */
+  struct pf_log_limit refused_items;
+  struct pf_buf scratch; /* of one handler at a time */
 };
 
 /* The queue's clock. */

@@ -220,7 +220,7 @@ static void route_backup(struct origin *origin, const struct web_request *reques
 
 void api_on_internal_request(void *arg, const struct web_request *request) {
   struct origin *origin = arg;
-  if (route_common(origin, request)) return;
+  if (!web_version_fits(origin->web, request) || route_common(origin, request)) return;
   if (request->method != WEB_POST)
     respond_no_method(origin, request, "POST");
   else if (pf_slice_is(request->path, "/__receiveResult"))

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/metrics.h"
+#include "wire/hop.h"
 
 void web_respond_health(struct web *web, uint64_t request, const char *role) {
   char body[256];
@@ -13,6 +14,14 @@ void web_respond_health(struct web *web, uint64_t request, const char *role) {
   web_respond(web, request,
       &(struct web_response){
           .status = 200, .content_type = "application/json", .body = pf_slice(body, (size_t)len)});
+}
+
+bool web_version_fits(struct web *web, const struct web_request *req) {
+  struct pf_slice version;
+  if (!web_request_header(req, "x-pf-version", &version) || pf_slice_is(version, HOP_VERSION))
+    return true;
+  web_respond_error(web, req->id, 400, "bad_version", "this process speaks version " HOP_VERSION);
+  return false;
 }
 
 void web_print_metrics(const struct web *web, struct pf_buf *buf) {

@@ -9,6 +9,9 @@
 
 /* GET /health: {"status":"ok","role":…,"pid":…,"version":…}. Cheap, for load balancers. */
 void web_respond_health(struct web *web, uint64_t request, const char *role);
+/* True unless the request names another version of the hop (wire/hop.h) than we speak; it is then
+ * answered already. */
+bool web_version_fits(struct web *web, const struct web_request *req);
 /* Appends what the server itself counts, as pf_web_… metrics. */
 void web_print_metrics(const struct web *web, struct pf_buf *buf);
 

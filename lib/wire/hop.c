@@ -393,7 +393,7 @@ const char *const hop_status_answers[] = {
     NULL,
 };
 const char *const hop_start_answers[] = {"no", "go", NULL};
-const char *const hop_complete_answers[] = {"ok", NULL};
+const char *const hop_complete_answers[] = {"ok", "refused", NULL};
 
 void hop_answer_encode(struct pf_buf *buf, const char *const names[], int answer) {
   struct json_writer w = json_writer(buf);

@@ -137,6 +137,8 @@ struct hop_complete {
   int64_t retry_after_ms;   /* from the target, 0 = none */
 };
 
+enum hop_complete_answer { HOP_COMPLETE_OK, HOP_COMPLETE_REFUSED }; /* refused: malformed, final */
+
 /* ---- POST /__receiveResult: executor or orchestrator -> origin; record body: response body ----
  */
 
@@ -232,8 +234,8 @@ extern const char *const hop_execute_answers[],
     *const hop_result_answers[],
         *const hop_status_answers[],
             *const hop_start_answers[],
-                *const
-                    hop_complete_answers[]; /* NULL-terminated; start: "no","go"; complete: "ok" */
+                *const hop_complete_answers[]; /* NULL-terminated; start: "no","go"; complete:
+                                                  "ok","refused" */
 void hop_answer_encode(struct pf_buf *buf, const char *const names[], int answer);
 PF_MUST_CHECK int hop_answer_decode(
     int *ret_answer, const char *const names[], struct pf_slice head);

@@ -430,6 +430,8 @@ test('what the queue says', async (t) => {
     ];
     for (const [status, answer] of cases) assert.equal(answer.status, status, answer.body.toString());
     assert.equal((await fetch(url)).status, 405);
+    assert.equal((await (await fetch(url)).json()).error.code, 'method_not_allowed');
+    assert.equal((await (await fetch(`${executor.url}/nothing`)).json()).error.code, 'not_found');
     const { body } = await post(url, Buffer.concat([record(head), record({ job: 'x' })]));
     assert.equal(records(body)[1].head.answer, 'refused');
     const health = await (await fetch(`${executor.url}/health`)).json();
@@ -438,7 +440,7 @@ test('what the queue says', async (t) => {
 });
 
 test('results stay until the origin has taken them', async (t) => {
-  const { queue, origin, at, fetched } = await system(t);
+  const { queue, origin, executor, at, fetched } = await system(t);
 
   await t.test('a refused batch, and an answer that is not final', async () => {
     const answers = [503, 'retry', 'accepted'];
@@ -481,6 +483,15 @@ test('results stay until the origin has taken them', async (t) => {
     await queue.completed(job);
     assert.ok(wrong.batches > 0);
     assert.equal(wrong.results.all(job.job).length, 0);
+  });
+
+  await t.test('a report that the queue refuses as malformed is not repeated', async () => {
+    queue.onComplete = () => 'refused';
+    const job = await queue.fetch(origin, { url: at('/uuid') });
+    await queue.completed(job);
+    await executor.waitFor(new RegExp(`event=completion_refused job=${job.job}`));
+    queue.onComplete = () => 'ok';
+    await until(async () => (await (await fetch(`${executor.url}/health`)).json()).jobs === 0, 'the job is gone');
   });
 
   await t.test('a report is repeated until the queue has it', async () => {

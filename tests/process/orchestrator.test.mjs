@@ -271,7 +271,6 @@ test('bad input', async (t) => {
   assert.equal(await status('POST', '/v1/jobs', ''), 400);
   assert.equal(await status('POST', '/v1/jobs', good.subarray(0, good.length - 1)), 400);
   assert.equal(await status('POST', '/v1/jobs', encodeBatch([[{ origin: 'x' }]])), 400);
-  assert.equal(await status('POST', '/v1/complete', encodeBatch([[{}], [{ job: 1 }]])), 400);
   assert.equal(await status('PUT', '/v1/executors/00', good), 404);
   assert.equal(await status('PUT', `/v1/executors/${hex(1)}`, good), 400);
   const json = { 'content-type': 'application/json' };
@@ -292,6 +291,20 @@ test('bad input', async (t) => {
     [origin.head()], [foreign, 'x'], [{ job: 'nonsense' }, 'x']]);
   assert.equal(refused.head.answer, 'refused');
   assert.equal(malformed.head.answer, 'refused');
+  for (const [method, path, code] of [['GET', '/nothing', 'not_found'], ['GET', '/v1/jobs', 'method_not_allowed']])
+    assert.equal((await (await fetch(url + path, { method })).json()).error.code, code);
+});
+
+test('one completion that cannot be read is refused alone', async (t) => {
+  const { orchestrator, origin, url } = await setUp(t);
+  const executor = await FakeExecutor.start(t, url);
+  await origin.announce([origin.job(1), origin.job(2)]);
+  const items = [await executor.next(), await executor.next()];
+  const good = items.map(({ job, fence }) => [{ job, fence, outcome: 'delivered' }]);
+  const [, ...answers] = await call('POST', `${url}/v1/complete`, [[{}], good[0], [{ job: 'nonsense' }], good[1]]);
+  assert.deepEqual(answers.map(({ head }) => head.answer), ['ok', 'refused', 'ok']);
+  await empty(url);
+  await orchestrator.waitFor(/event=completion_refused/);
 });
 
 test('start and stop', async (t) => {

@@ -116,6 +116,19 @@ test('origin', async (t) => {
     }
   });
 
+  await t.test('its listener for processes speaks one version', async () => {
+    const internal = /internal=(\S+)/.exec(origin.stderr)[1];
+    for (const [path, version, status, code] of [
+      ['/__status', '2', 400, 'bad_version'], ['/__receiveResult', '', 400, 'bad_version'],
+      ['/__status', '1', 400, 'bad_batch'], ['/nothing', '1', 404, 'not_found'],
+    ]) {
+      const answer = await post(internal, path, 'x', { 'X-Pf-Version': version });
+      assert.equal(answer.status, status, path);
+      assert.equal(answer.json.error.code, code);
+    }
+    assert.equal((await (await fetch(`${internal}/__status`)).json()).error.code, 'method_not_allowed');
+  });
+
   await t.test('takes a request body of the largest size, and not one more', async () => {
     const limit = 2 << 20;
     const body = (size) => ' '.repeat(size - 2) + '{}';

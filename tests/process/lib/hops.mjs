@@ -111,7 +111,7 @@ export async function startQueue(t) {
     lookups: 0,
     /** Overridden by tests: */
     onStart: () => 'go',
-    onComplete: () => 'ok', // anything else is the HTTP status of the batch
+    onComplete: () => 'ok', // or 'refused'; a number is the HTTP status of the batch
     onBeat: () => 200,
   };
   const routes = {
@@ -121,7 +121,7 @@ export async function startQueue(t) {
     })),
     '/v1/complete': (items, res) => {
       const answers = items.map(({ head }) => [head, queue.onComplete(head)]);
-      const bad = answers.find(([, answer]) => answer !== 'ok');
+      const bad = answers.find(([, answer]) => typeof answer === 'number');
       if (bad) return res.writeHead(bad[1]).end();
       for (const [head] of answers) queue.completes.put(head.job, head);
       answerBatch(res, { epoch: queue.epoch }, answers.map(([, answer]) => record({ answer })));
