@@ -1,9 +1,12 @@
-/* Inside of the web server: one accepted connection from its first byte to its last, first as HTTP
- * and perhaps later as a WebSocket. Only the .c files of this folder include it.
+/* Inside of the web server. Every accepted connection is an HTTP connection (httpd.c), which reads
+ * and writes its socket itself. One that asks for WebSocket is handed to libwebsockets (socket.c).
+ *
+ * lws 4.1.6 is not trusted with HTTP: a request with a body and another one behind it, in one
+ * segment, make it turn in a circle for good, and it can neither answer 431 nor see bare LF. It
+ * sees only an upgrade request that we wrote (docs/decisions/0040-http-by-ourselves.md).
  *
  * Threads    The loop's.
- * Ownership  A connection lives from the accept until lws reports that its wsi has gone. lws closes
- *            connections in its own time, so nobody here frees one: conn_doom() asks for it.
+ * Ownership  Connections free themselves when their handle or their wsi has gone.
  * Ordering   A phase is a list, sorted by since_ms, because every entry goes to its tail. That
  * makes all timers of all connections one coarse timer that looks at heads. Limits     those of the
  * listener */
@@ -15,31 +18,31 @@
 #include "base/arena.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "web/head.h"
 #include "web/web.h"
 
 enum {
-  WEB_IO_BYTES = 64 << 10,     /* of one write, and of one read */
-  WEB_HEADER_MAX = 16 << 10,   /* all headers of a request together: 431 */
-  WEB_HEADER_STORE = 32 << 10, /* what lws keeps of them; beyond, it hangs up without an answer */
-  WEB_IDLE_S = 300,            /* a kept-alive connection without requests; clients give up first */
-  WEB_STALL_S = 60,            /* an answer of which nothing is taken */
-  WEB_CLOSE_S = 5,             /* for the closing handshake */
-  WEB_BODY_GRACE_S = 5,
-  WEB_BODY_KEEP = 16 << 10, /* memory that an idle connection keeps for its next message */
+  WEB_IO_BYTES = 64 << 10,  /* of one read, and of one write to a WebSocket */
+  WEB_IDLE_S = 300,         /* a kept-alive connection without requests; clients give up first */
+  WEB_STALL_S = 60,         /* an answer of which nothing is taken */
+  WEB_LINGER_S = 2,         /* for the client to see the last answer before its bytes are refused */
+  WEB_CLOSE_S = 5,          /* for the closing handshake of a WebSocket */
+  WEB_KEEP_BYTES = 16 << 10 /* memory that a connection keeps for its next message */
 };
 
-/*           accept                      whole request            answer begun, more to write
- *  --------> HEADER ---> BODY ---> WAIT ------------> RESPOND
- *              | ^                  |                   |
- *     upgrade  | '-- (lws) -- IDLE <--------------------'
- *              v
- *             OPEN <---> PINGED           each of them ---> CLOSING */
+/*  accept        whole head       whole request        rest to write
+ *  -----> HEADER ---------> BODY ---------------> WAIT -------------> RESPOND
+ *           |  ^                                   |                    |  last request
+ *   upgrade |  '------------------ IDLE <----------+--------------------+-------> LINGER
+ *           v
+ *          OPEN <---> PINGED ---> CLOSING */
 enum conn_phase {
   CONN_HEADER,
   CONN_BODY,
   CONN_WAIT,
   CONN_RESPOND,
   CONN_IDLE,
+  CONN_LINGER,
   CONN_OPEN,
   CONN_PINGED,
   CONN_CLOSING,
@@ -51,6 +54,7 @@ struct web_listener {
   struct web *web;
   struct web_listener_config config;
   struct pf_listen_addr bound;
+  char name[PF_ADDR_TEXT];
   struct lws_vhost *vhost;
   struct pf_list phases[CONN_PHASES];
   unsigned connections;
@@ -67,11 +71,15 @@ struct web {
   struct pf_list listeners;
   struct pf_map ids; /* requests that wait for an answer, and sockets */
   uint64_t last_id;
-  struct pf_buf scratch; /* an answer while it is put together */
-  struct pf_arena arena; /* what web_request_header and the query point to */
+  char *io;                /* WEB_IO_BYTES, what was read last */
+  struct head head;        /* of the request that is handled now */
+  struct pf_buf scratch;   /* an answer while it is put together */
+  struct pf_arena arena;   /* decoded paths */
+  struct socket *adopting; /* lws calls back before it has told us the wsi */
+  struct pf_list ready;    /* httpd_conn.ready: answered, with the next request already read */
   struct web_stats stats;
   uv_timer_t tick;
-  uv_idle_t turn; /* counts loop turns while lws closes its handles */
+  uv_idle_t soon; /* runs while ready is not empty; in the end it counts turns */
   unsigned turns;
   unsigned handles; /* uv handles of ours that are open */
   enum web_stage stage;
@@ -80,72 +88,97 @@ struct web {
   void *closed_arg;
 };
 
+/* A handle of ours has been closed. */
+void web_handle_gone(struct web *web);
+void web_on_soon(uv_idle_t *soon);
+
+/* What both kinds have. */
 struct conn {
   struct pf_map_node node; /* in web.ids while id is not 0 */
   uint64_t id;
   struct pf_list link; /* in listener->phases[phase] */
   enum conn_phase phase;
-  uint64_t since_ms; /* entry into the phase, or the latest sign of life in OPEN */
+  uint64_t since_ms; /* entry into the phase, or the latest sign of life in it */
   struct web_listener *listener;
-  struct lws *wsi;
-  struct pf_buf in;  /* request body or WebSocket message, as far as it has come */
-  struct pf_buf out; /* LWS_PRE bytes of room, then answer or frames; empty or at least that */
-  size_t out_at;     /* what lies before has been written */
-  bool doomed;       /* close at the next opportunity */
-
-  /* HTTP */
-  enum web_method method;
-  uint64_t body_length;
-  bool last_request; /* the client wants no other on this connection */
-
-  /* WebSocket */
-  bool upgraded; /* on_ws_open has accepted it, on_ws_close is due */
-  bool established;
-  bool writing;    /* WRITEABLE has been asked for */
-  bool frame_open; /* more of the current frame is to come */
-  unsigned fragments;
-  int close_code; /* not 0: closing once the outbox is empty */
-  char close_reason[124];
 };
 
-static inline void conn_outbox_init(struct conn *c) {
-  pf_buf_init(&c->out, c->listener->config.limits.outbox_max + LWS_PRE + WEB_IO_BYTES);
-  c->out_at = 0;
+static inline bool conn_is_socket(const struct conn *c) {
+  return c->phase >= CONN_OPEN;
 }
 
+/* The connection is in a phase and counted until conn_done(). */
+void conn_init(struct conn *c, struct web_listener *listener, enum conn_phase phase);
+void conn_done(struct conn *c);
 void conn_enter(struct conn *c, enum conn_phase phase);
-/* Closes the connection soon; harmless if it is closing already. */
-void conn_doom(struct conn *c);
-/* Closes it now. Not from inside a callback of lws. */
-void conn_kill(struct conn *c);
 /* Gives the connection a new id, under which conn_find() finds it until conn_release(). */
 void conn_name(struct conn *c);
 void conn_release(struct conn *c);
 struct conn *conn_find(const struct web *web, uint64_t id);
+/* Acts on all whose time is up. */
 void conn_timers(struct web_listener *l, uint64_t now_ms);
 
-extern const struct lws_protocols web_protocols[];
+/* ---- httpd.c ---- */
 
-/* request.c. Those that return int are 0 or -1 = close the connection. */
-int request_on_headers(struct conn *c);
-int request_on_begin(struct conn *c);
-int request_on_body(struct conn *c, const char *data, size_t len);
-int request_on_complete(struct conn *c);
-int request_on_upgrade(struct conn *c, struct pf_slice *ret_path);
+struct httpd_conn {
+  struct conn base;
+  struct pf_list ready;
+  uv_poll_t poll;
+  int fd;           /* -1: closed, the poll handle is on its way out */
+  int events;       /* asked of poll */
+  struct pf_buf in; /* what has come and has not been handled */
+  size_t scanned;   /* of in, by head_find_end */
+  size_t head_len;  /* of the request at the beginning of in, 0 while its head is incomplete */
+  size_t body_len;
+  bool feeding; /* feed is at work and will go on by itself */
+  bool last_request;
+  bool head_only;
+  struct pf_buf out; /* the part of an answer that the kernel has not taken */
+  size_t out_at;
+};
 
-/* response.c */
-int response_on_writeable(struct conn *c);
-/* Answers with an error of this layer, if the connection is still able to, and closes it. */
-int response_refuse(struct conn *c, int status, const char *code, const char *message);
+void httpd_open(struct web_listener *l, int fd);
+void httpd_close(struct httpd_conn *c);
+/* Closes when the client has seen what was sent. */
+void httpd_linger(struct httpd_conn *c);
+void httpd_watch(struct httpd_conn *c, int events);
+/* The answer is on its way: what comes next. */
+void httpd_answered(struct httpd_conn *c);
+void httpd_expire(struct httpd_conn *c);
+void httpd_run_ready(struct web *web);
+size_t httpd_body_received(const struct httpd_conn *c);
 
-/* socket.c */
-int socket_on_upgrade(struct conn *c);
-void socket_on_established(struct conn *c);
-int socket_on_receive(struct conn *c, const char *data, size_t len);
-void socket_on_alive(struct conn *c);
-int socket_on_writeable(struct conn *c);
-void socket_on_gone(struct conn *c);
-void socket_ping(struct conn *c);
-void socket_close(struct conn *c, int code, const char *reason);
+/* ---- response.c ---- */
+
+void response_send(struct httpd_conn *c, const struct web_response *r);
+void response_continue(struct httpd_conn *c);
+/* Answers with an error of this layer and closes. */
+void response_refuse(struct httpd_conn *c, int status, const char *code, const char *message);
+/* The same with the words that belong to the status. */
+void response_refuse_status(struct httpd_conn *c, int status);
+
+/* ---- socket.c ---- */
+
+struct socket {
+  struct conn base;
+  struct lws *wsi;
+  struct pf_buf in;  /* a message in fragments */
+  struct pf_buf out; /* LWS_PRE bytes of room, then frames; or empty */
+  size_t out_at;     /* what lies before has been written */
+  bool established;
+  bool writing;    /* WRITEABLE has been asked for */
+  bool frame_open; /* more of the current frame is to come */
+  bool closing;    /* a close frame is in the outbox, or behind it */
+  unsigned fragments;
+};
+
+extern const struct lws_protocols socket_protocols[];
+
+/* Asks the application. Returns 0 and a socket without connection, or the status that refuses. */
+int socket_new(struct web_listener *l, struct pf_slice path, struct socket **ret_socket);
+/* Connects it with fd, which lws owns from here on. early are bytes that came behind the head. */
+void socket_adopt(
+    struct socket *s, int fd, struct pf_slice key, bool subprotocol, struct pf_slice early);
+void socket_expire(struct socket *s);
+void socket_close(struct socket *s, int code, const char *reason);
 
 #endif

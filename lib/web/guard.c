@@ -97,3 +97,13 @@ bool guard_type_is_json(struct pf_slice content_type) {
   if (semicolon) content_type.len = (size_t)(semicolon - content_type.data);
   return same_text(trim(content_type), "application/json");
 }
+
+bool guard_ws_key(struct pf_slice key) {
+  if (key.len != GUARD_WS_KEY_LEN || memcmp(key.data + 22, "==", 2) != 0) return false;
+  for (size_t i = 0; i < 22; i++) {
+    char c = key.data[i];
+    bool alnum = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
+    if (!alnum && c != '+' && c != '/') return false;
+  }
+  return true;
+}

@@ -23,6 +23,9 @@ bool guard_list_has(struct pf_slice list, const char *token);
 bool guard_host_known(struct pf_slice host, const char *const *allowed);
 /* origin is "http://HOST" or "https://HOST" with this very host, or in allowed ("*" = any). */
 bool guard_origin_allowed(struct pf_slice origin, struct pf_slice host, const char *const *allowed);
+/* 16 bytes in base64. */
+enum { GUARD_WS_KEY_LEN = 24 };
+bool guard_ws_key(struct pf_slice key);
 bool guard_type_is_json(struct pf_slice content_type);
 
 #endif

@@ -1,10 +1,18 @@
 /* WebSocket: messages in, frames out, and the ways a socket ends. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "web/conn.h"
 
-enum { FRAME_TEXT = 0x81, FRAME_PING = 0x89, FRAME_HEAD_MAX = 10 };
+enum {
+  FRAME_TEXT = 0x81,
+  FRAME_CLOSE = 0x88,
+  FRAME_PING = 0x89,
+  FRAME_HEAD_MAX = 10,
+  CLOSE_PAYLOAD_MAX = 125,
+  CONTROL_ROOM = 2 * (FRAME_HEAD_MAX + CLOSE_PAYLOAD_MAX), /* in a full outbox: a ping, a close */
+};
 
 /* ---- frames ---- */
 
@@ -38,23 +46,23 @@ static size_t frame_size(const unsigned char *frame) {
 
 /* ---- the outbox ---- */
 
-static size_t outbox_left(const struct conn *c) {
-  return c->out.len - c->out_at;
+static size_t outbox_left(const struct socket *s) {
+  return s->out.len - s->out_at;
 }
 
-static void outbox_clear(struct conn *c) {
-  if (c->out.cap > WEB_IO_BYTES)
-    pf_buf_done(&c->out);
+static void outbox_clear(struct socket *s) {
+  if (s->out.cap > WEB_IO_BYTES)
+    pf_buf_done(&s->out);
   else
-    pf_buf_clear(&c->out);
-  c->out_at = 0;
+    pf_buf_clear(&s->out);
+  s->out_at = 0;
 }
 
 /* Whole frames, up to one write's worth, at least one: between two writes lws may put a pong. */
-static size_t outbox_portion(const struct conn *c) {
-  size_t left = outbox_left(c), len = 0;
+static size_t outbox_portion(const struct socket *s) {
+  size_t left = outbox_left(s), len = 0;
   while (len < left) {
-    size_t size = frame_size((const unsigned char *)c->out.data + c->out_at + len);
+    size_t size = frame_size((const unsigned char *)s->out.data + s->out_at + len);
     if (len && len + size > WEB_IO_BYTES) break;
     len += size;
   }
@@ -62,174 +70,251 @@ static size_t outbox_portion(const struct conn *c) {
   return len;
 }
 
-static void outbox_wake(struct conn *c) {
-  if (c->writing || !c->established) return;
-  c->writing = true;
-  lws_callback_on_writable(c->wsi);
+static void outbox_wake(struct socket *s) {
+  if (s->writing || !s->established) return;
+  s->writing = true;
+  lws_callback_on_writable(s->wsi);
 }
 
-static void outbox_append(struct conn *c, unsigned char first, struct pf_slice payload) {
+static void outbox_append(struct socket *s, unsigned char first, struct pf_slice payload) {
   unsigned char head[FRAME_HEAD_MAX];
   size_t head_len = frame_head(head, first, payload.len);
-  if (c->out.len == 0) { /* room for lws before the first byte, which also marks an outbox in use */
-    c->out_at = LWS_PRE;
-    if (pf_buf_reserve(&c->out, LWS_PRE + head_len + payload.len)) c->out.len = LWS_PRE;
-  } else if (c->out_at > c->out.cap / 2) { /* a socket that is never quite empty */
-    pf_buf_consume(&c->out, c->out_at - LWS_PRE);
-    c->out_at = LWS_PRE;
+  if (s->out.len == 0) { /* room for lws before the first byte, which also marks an outbox in use */
+    s->out_at = LWS_PRE;
+    if (pf_buf_reserve(&s->out, LWS_PRE + head_len + payload.len)) s->out.len = LWS_PRE;
+  } else if (s->out_at > s->out.cap / 2) { /* a socket that is never quite empty */
+    pf_buf_consume(&s->out, s->out_at - LWS_PRE);
+    s->out_at = LWS_PRE;
   }
-  pf_buf_append(&c->out, head, head_len);
-  pf_buf_slice(&c->out, payload);
-  outbox_wake(c);
+  pf_buf_append(&s->out, head, head_len);
+  pf_buf_slice(&s->out, payload);
+  outbox_wake(s);
 }
 
 /* ---- for the application ---- */
 
-static struct conn *socket_find(const struct web *web, uint64_t ws) {
+static struct socket *socket_find(const struct web *web, uint64_t ws) {
   struct conn *c = conn_find(web, ws);
-  return c && c->upgraded ? c : NULL;
+  return c && conn_is_socket(c) ? pf_container_of(c, struct socket, base) : NULL;
 }
 
-void socket_close(struct conn *c, int code, const char *reason) {
-  if (c->close_code || c->doomed) return;
-  c->close_code = code;
-  snprintf(c->close_reason, sizeof(c->close_reason), "%s", reason ? reason : "");
-  conn_enter(c, CONN_CLOSING);
-  outbox_wake(c);
+void socket_close(struct socket *s, int code, const char *reason) {
+  if (s->closing) return;
+  unsigned char payload[CLOSE_PAYLOAD_MAX] = {(unsigned char)(code >> 8), (unsigned char)code};
+  size_t len = reason ? strnlen(reason, sizeof(payload) - 2) : 0;
+  memcpy(payload + 2, reason ? reason : "", len);
+  outbox_append(s, FRAME_CLOSE, pf_slice(payload, len + 2));
+  s->closing = true;
+  conn_enter(&s->base, CONN_CLOSING); /* until the client has answered */
 }
 
 void web_ws_send(struct web *web, uint64_t ws, struct pf_slice text) {
-  struct conn *c = socket_find(web, ws);
-  if (!c || c->close_code) return;
-  if (outbox_left(c) + FRAME_HEAD_MAX + text.len <= c->listener->config.limits.outbox_max) {
+  struct socket *s = socket_find(web, ws);
+  if (!s || s->closing) return;
+  if (outbox_left(s) + FRAME_HEAD_MAX + text.len <= s->base.listener->config.limits.outbox_max) {
     web->stats.frames_out++;
-    outbox_append(c, FRAME_TEXT, text);
-    if (!c->out.err) return;
+    outbox_append(s, FRAME_TEXT, text);
+    if (!s->out.err) return;
   }
   web->stats.slow_readers++;
-  outbox_clear(c); /* what it has not read by now would only keep the close from it */
-  socket_close(c, 1013, "reading too slowly");
+  outbox_clear(s); /* what it has not read by now would only keep the close from it */
+  socket_close(s, 1013, "reading too slowly");
 }
 
 void web_ws_close(struct web *web, uint64_t ws, int code, const char *reason) {
-  struct conn *c = socket_find(web, ws);
-  if (c) socket_close(c, code, reason);
+  struct socket *s = socket_find(web, ws);
+  if (s) socket_close(s, code, reason);
 }
 
 size_t web_ws_backlog(const struct web *web, uint64_t ws) {
-  const struct conn *c = socket_find(web, ws);
-  return c ? outbox_left(c) : 0;
+  const struct socket *s = socket_find(web, ws);
+  return s ? outbox_left(s) : 0;
 }
 
-/* ---- events ---- */
+/* ---- life ---- */
 
-int socket_on_upgrade(struct conn *c) {
-  const struct web_handlers *handlers = &c->listener->config.handlers;
-  struct pf_slice path;
-  if (request_on_upgrade(c, &path)) return -1;
-  if (!handlers->on_ws_open) return response_refuse(c, 404, "not_found", "no WebSocket here");
-  if (c->listener->fds[0] < 0) return response_refuse(c, 503, "closing", "the server is stopping");
-  conn_name(c);
-  c->upgraded = true;
-  c->listener->web->stats.sockets_opened++;
-  c->listener->web->stats.sockets++;
-  int status = handlers->on_ws_open(handlers->arg, c->id, path);
-  if (status == 0) {
-    conn_enter(c, c->close_code ? CONN_CLOSING : CONN_OPEN);
-    return 0;
+static void socket_free(struct socket *s) {
+  conn_done(&s->base);
+  pf_buf_done(&s->in);
+  pf_buf_done(&s->out);
+  free(s);
+}
+
+int socket_new(struct web_listener *l, struct pf_slice path, struct socket **ret_socket) {
+  const struct web_limits *limits = &l->config.limits;
+  const struct web_handlers *handlers = &l->config.handlers;
+  if (!handlers->on_ws_open) return 404;
+  struct socket *s = pf_alloc(sizeof(*s));
+  pf_buf_init(&s->in, limits->frame_max);
+  pf_buf_init(&s->out, LWS_PRE + limits->outbox_max + CONTROL_ROOM);
+  conn_init(&s->base, l, CONN_OPEN);
+  conn_name(&s->base);
+  int status = handlers->on_ws_open(handlers->arg, s->base.id, path);
+  if (status) {
+    socket_free(s);
+    return status;
   }
-  c->upgraded = false;
-  c->listener->web->stats.sockets_opened--;
-  c->listener->web->stats.sockets--;
-  conn_release(c);
-  pf_buf_clear(&c->out);
-  return response_refuse(c, status, "refused", "no WebSocket under this path");
-}
-
-void socket_on_established(struct conn *c) {
-  lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0);
-  c->established = true;
-  if (c->out.len || c->close_code) outbox_wake(c);
-}
-
-void socket_on_alive(struct conn *c) {
-  bool watched = c->phase == CONN_OPEN || c->phase == CONN_PINGED;
-  if (watched && c->since_ms != uv_now(c->listener->web->loop)) conn_enter(c, CONN_OPEN);
-}
-
-void socket_ping(struct conn *c) {
-  outbox_append(c, FRAME_PING, pf_slice("", 0));
-  conn_enter(c, CONN_PINGED);
-}
-
-/* Closes from inside a callback of lws. */
-static int close_now(struct conn *c, int code, const char *reason) {
-  lws_close_reason(
-      c->wsi, (enum lws_close_status)code, (unsigned char *)(uintptr_t)reason, strlen(reason));
-  c->close_code = code;
-  c->doomed = true;
-  conn_enter(c, CONN_CLOSING);
-  return -1;
-}
-
-static void deliver(struct conn *c, struct pf_slice text) {
-  const struct web_handlers *handlers = &c->listener->config.handlers;
-  c->listener->web->stats.frames_in++;
-  handlers->on_ws_message(handlers->arg, c->id, text);
-}
-
-int socket_on_receive(struct conn *c, const char *data, size_t len) {
-  const struct web_limits *limits = &c->listener->config.limits;
-  socket_on_alive(c);
-  if (c->doomed) return -1;
-  if (c->close_code) return 0; /* nobody listens any more */
-  size_t left = lws_remaining_packet_payload(c->wsi);
-  bool first = lws_is_first_fragment(c->wsi), final = lws_is_final_fragment(c->wsi);
-  if (lws_frame_is_binary(c->wsi)) return close_now(c, 1003, "text only");
-  if (first) {
-    pf_buf_clear(&c->in);
-    c->fragments = 0;
-  }
-  if (!c->frame_open && ++c->fragments > limits->fragments_max)
-    return close_now(c, 1009, "too many fragments");
-  c->frame_open = left > 0;
-  if (left > limits->frame_max || c->in.len + len + left > limits->frame_max)
-    return close_now(c, 1009, "message too large");
-  if (first && final) {
-    deliver(c, pf_slice(data, len)); /* as it lies in the read buffer */
-    return c->doomed ? -1 : 0;
-  }
-  pf_buf_append(&c->in, data, len);
-  if (c->in.err) return close_now(c, 1009, "message too large");
-  if (!final) return 0;
-  deliver(c, pf_buf_view(&c->in));
-  if (c->in.cap > WEB_BODY_KEEP)
-    pf_buf_done(&c->in);
-  else
-    pf_buf_clear(&c->in);
-  return c->doomed ? -1 : 0;
-}
-
-int socket_on_writeable(struct conn *c) {
-  c->writing = false;
-  if (c->doomed) return -1;
-  size_t len = outbox_left(c);
-  if (len == 0) return c->close_code ? close_now(c, c->close_code, c->close_reason) : 0;
-  len = outbox_portion(c);
-  unsigned char *data = (unsigned char *)c->out.data + c->out_at;
-  if (lws_write(c->wsi, data, len, LWS_WRITE_HTTP) < (int)len) return -1;
-  c->out_at += len;
-  if (outbox_left(c) == 0) outbox_clear(c);
-  if (outbox_left(c) || c->close_code) outbox_wake(c);
+  l->web->stats.sockets_opened++;
+  l->web->stats.sockets++;
+  *ret_socket = s;
   return 0;
 }
 
-void socket_on_gone(struct conn *c) {
-  if (!c->upgraded) return;
-  const struct web_handlers *handlers = &c->listener->config.handlers;
-  uint64_t id = c->id;
-  c->upgraded = false;
-  c->listener->web->stats.sockets--;
-  conn_release(c);
+static void socket_gone(struct socket *s) {
+  struct web *web = s->base.listener->web;
+  const struct web_handlers *handlers = &s->base.listener->config.handlers;
+  uint64_t id = s->base.id;
+  if (web->adopting == s) web->adopting = NULL;
+  web->stats.sockets--;
+  socket_free(s);
   handlers->on_ws_close(handlers->arg, id);
 }
+
+void socket_adopt(
+    struct socket *s, int fd, struct pf_slice key, bool subprotocol, struct pf_slice early) {
+  struct web *web = s->base.listener->web;
+  struct pf_buf request;
+  pf_buf_init(&request, PF_BUF_MAX_DEFAULT);
+  pf_buf_str(&request, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+                       "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+  if (subprotocol) pf_buf_str(&request, "Sec-WebSocket-Protocol: " WEB_SUBPROTOCOL "\r\n");
+  pf_buf_str(&request, "Sec-WebSocket-Key: ");
+  pf_buf_slice(&request, key);
+  pf_buf_str(&request, "\r\n\r\n");
+  pf_buf_slice(&request, early);
+  web->adopting = s; /* lws handles the request before it returns */
+  struct lws *wsi =
+      lws_adopt_socket_vhost_readbuf(s->base.listener->vhost, fd, request.data, request.len);
+  pf_buf_done(&request);
+  if (!wsi && web->adopting == s && !s->wsi) socket_gone(s); /* lws has closed fd */
+  web->adopting = NULL;
+}
+
+static void socket_alive(struct socket *s) {
+  bool news = s->base.since_ms != uv_now(s->base.listener->web->loop);
+  if (s->base.phase == CONN_PINGED || (s->base.phase == CONN_OPEN && news))
+    conn_enter(&s->base, CONN_OPEN);
+}
+
+void socket_expire(struct socket *s) {
+  if (s->base.phase == CONN_OPEN && s->established) {
+    outbox_append(s, FRAME_PING, pf_slice("pf", 2)); /* lws does not report an empty pong */
+    conn_enter(&s->base, CONN_PINGED);
+    return;
+  }
+  conn_enter(&s->base, CONN_CLOSING); /* lws may need another while */
+  lws_set_timeout(s->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+}
+
+/* ---- callbacks of lws ---- */
+
+static void on_established(struct socket *s) {
+  lws_set_timeout(s->wsi, NO_PENDING_TIMEOUT, 0); /* our own timer watches */
+  s->established = true;
+  if (s->out.len) outbox_wake(s);
+}
+
+/* Ends a socket that breaks a rule. lws closes without a frame if it is told to from here. */
+static int refuse(struct socket *s, int code, const char *reason) {
+  socket_close(s, code, reason);
+  pf_buf_done(&s->in);
+  return 0;
+}
+
+static void deliver(struct socket *s, struct pf_slice text) {
+  const struct web_handlers *handlers = &s->base.listener->config.handlers;
+  s->base.listener->web->stats.frames_in++;
+  handlers->on_ws_message(handlers->arg, s->base.id, text);
+}
+
+static int on_receive(struct socket *s, const char *data, size_t len) {
+  const struct web_limits *limits = &s->base.listener->config.limits;
+  socket_alive(s);
+  if (s->closing) return 0; /* nobody listens any more */
+  size_t left = lws_remaining_packet_payload(s->wsi);
+  bool first = lws_is_first_fragment(s->wsi), final = lws_is_final_fragment(s->wsi);
+  if (lws_frame_is_binary(s->wsi)) return refuse(s, 1003, "text only");
+  if (first) {
+    pf_buf_clear(&s->in);
+    s->fragments = 0;
+  }
+  if (!s->frame_open && ++s->fragments > limits->fragments_max)
+    return refuse(s, 1009, "too many fragments");
+  s->frame_open = left > 0;
+  if (left > limits->frame_max || s->in.len + len + left > limits->frame_max)
+    return refuse(s, 1009, "message too large");
+  if (first && final) {
+    deliver(s, pf_slice(data, len)); /* as it lies in the read buffer */
+    return 0;
+  }
+  pf_buf_append(&s->in, data, len);
+  if (s->in.err) return refuse(s, 1009, "message too large");
+  if (!final) return 0;
+  deliver(s, pf_buf_view(&s->in));
+  if (s->in.cap > WEB_KEEP_BYTES)
+    pf_buf_done(&s->in);
+  else
+    pf_buf_clear(&s->in);
+  return 0;
+}
+
+static int on_writeable(struct socket *s) {
+  s->writing = false;
+  if (outbox_left(s) == 0) return 0; /* it also comes unasked */
+  size_t len = outbox_portion(s);
+  unsigned char *data = (unsigned char *)s->out.data + s->out_at;
+  if (lws_write(s->wsi, data, len, LWS_WRITE_HTTP) < (int)len) return -1;
+  s->out_at += len;
+  if (outbox_left(s) == 0)
+    outbox_clear(s);
+  else
+    outbox_wake(s);
+  return 0;
+}
+
+static int on_event(
+    struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len) {
+  (void)user;
+  if (!wsi) return 0;
+  struct socket *s = lws_get_opaque_user_data(wsi);
+  struct web *web = lws_context_user(lws_get_context(wsi));
+  if (!s && reason == LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED && web->adopting) {
+    s = web->adopting;
+    s->wsi = wsi;
+    lws_set_opaque_user_data(wsi, s);
+  }
+  if (!s) return 0; /* a wsi of lws itself */
+  switch (reason) {
+  case LWS_CALLBACK_ESTABLISHED:
+    on_established(s);
+    return 0;
+  case LWS_CALLBACK_RECEIVE:
+    return on_receive(s, in, len);
+  case LWS_CALLBACK_RECEIVE_PONG:
+    socket_alive(s);
+    return 0;
+  case LWS_CALLBACK_SERVER_WRITEABLE:
+    return on_writeable(s);
+  case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+    return s->closing ? -1 : 0; /* the answer to our close, or lws answers theirs */
+  case LWS_CALLBACK_WSI_DESTROY:
+    lws_set_opaque_user_data(wsi, NULL);
+    socket_gone(s);
+    return 0;
+  default:
+    return 0;
+  }
+}
+
+/* The first serves clients that ask for no subprotocol. */
+const struct lws_protocols socket_protocols[] = {
+    {.name = "none",
+        .callback = on_event,
+        .rx_buffer_size = WEB_IO_BYTES,
+        .tx_packet_size = WEB_IO_BYTES},
+    {.name = WEB_SUBPROTOCOL,
+        .callback = on_event,
+        .rx_buffer_size = WEB_IO_BYTES,
+        .tx_packet_size = WEB_IO_BYTES},
+    {0},
+};

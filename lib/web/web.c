@@ -12,6 +12,7 @@
 #include "web/conn.h"
 
 enum {
+  UPGRADE_HEAD_MAX = 1024, /* socket_adopt writes it */
   TICK_MS = 250,
   ACCEPT_MAX = 64,          /* connections taken in one loop turn */
   OPEN_FILES_MAX = 1 << 20, /* lws takes 16 bytes for each possible one at start */
@@ -27,28 +28,30 @@ const struct web_limits web_limits_default = {.body_max = 1 << 20,
     .ping_s = 30,
     .pong_s = 10,
     .header_s = 10,
-    .body_bytes_per_s = 1024};
+    .body_bytes_per_s = 1024,
+    .body_grace_s = 5};
 
 /* lws's own pings stay off: its timers sleep when they are set outside of its callbacks. */
 static const lws_retry_bo_t no_pings = {0};
 
 /* ---- opening ---- */
 
-static struct lws_context *context_new(uv_loop_t *loop) {
+static struct lws_context *context_new(struct web *web) {
   struct rlimit files;
   if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > OPEN_FILES_MAX) {
     files.rlim_cur = OPEN_FILES_MAX;
     (void)setrlimit(RLIMIT_NOFILE, &files); /* else lws takes memory for a billion of them */
   }
   lws_set_log_level(0, NULL);
-  void *loops[] = {loop};
+  void *loops[] = {web->loop};
   struct lws_context_creation_info info = {.port = CONTEXT_PORT_NO_LISTEN,
       .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
                  LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME,
       .foreign_loops = loops,
       .pt_serv_buf_size = WEB_IO_BYTES,
-      .max_http_header_data = WEB_HEADER_STORE,
+      .max_http_header_data = UPGRADE_HEAD_MAX,
       .max_http_header_pool2 = OPEN_FILES_MAX,
+      .user = web,
       .retry_and_idle_policy = &no_pings};
   return lws_create_context(&info);
 }
@@ -56,59 +59,40 @@ static struct lws_context *context_new(uv_loop_t *loop) {
 static void web_on_tick(uv_timer_t *timer);
 
 int web_new(struct web **ret_web, uv_loop_t *loop, struct pf_error *reterr) {
-  struct lws_context *context = context_new(loop);
-  if (!context) return pf_error_set(reterr, PF_ENOMEM, "libwebsockets gave no context");
   struct web *web = pf_alloc(sizeof(*web));
   web->loop = loop;
-  web->context = context;
+  web->context = context_new(web);
+  if (!web->context) {
+    free(web);
+    return pf_error_set(
+        reterr, PF_ENOMEM, "libwebsockets cannot start; is libwebsockets-evlib-uv installed?");
+  }
+  web->io = pf_alloc(WEB_IO_BYTES);
   pf_list_init(&web->listeners);
+  pf_list_init(&web->ready);
   pf_map_init(&web->ids);
   pf_buf_init(&web->scratch, PF_BUF_MAX_DEFAULT);
   pf_arena_init(&web->arena);
   uv_timer_init(loop, &web->tick);
-  web->tick.data = web;
-  web->handles = 1;
+  uv_idle_init(loop, &web->soon);
+  web->tick.data = web->soon.data = web;
+  web->handles = 2;
   uv_timer_start(&web->tick, web_on_tick, TICK_MS, TICK_MS);
   *ret_web = web;
   return PF_OK;
 }
 
 static int vhost_new(struct web_listener *l, struct pf_error *reterr) {
-  char name[PF_ADDR_TEXT];
-  pf_sockaddr_print(name, (const struct sockaddr *)&l->bound.addr[0]);
+  pf_sockaddr_print(l->name, (const struct sockaddr *)&l->bound.addr[0]);
   struct lws_context_creation_info info = {.port = CONTEXT_PORT_NO_LISTEN,
-      .vhost_name = name,
-      .protocols = web_protocols,
-      .keepalive_timeout = WEB_IDLE_S,
-      .timeout_secs = WEB_IDLE_S,
-      .timeout_secs_ah_idle = (unsigned)l->config.limits.header_s,
+      .vhost_name = l->name, /* not copied */
+      .protocols = socket_protocols,
       .retry_and_idle_policy = &no_pings};
   l->vhost = lws_create_vhost(l->web->context, &info);
-  return l->vhost ? PF_OK : pf_error_set(reterr, PF_ENOMEM, "no memory for listener %s", name);
+  return l->vhost ? PF_OK : pf_error_set(reterr, PF_ENOMEM, "no memory for listener %s", l->name);
 }
 
 /* ---- accepting ---- */
-
-static void conn_open(struct web_listener *l, int fd) {
-  const struct web_limits *limits = &l->config.limits;
-  int on = 1;
-  (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* lws leaves it to us */
-  struct conn *c = pf_alloc(sizeof(*c));
-  pf_list_init(&c->link);
-  c->listener = l;
-  pf_buf_init(&c->in, limits->body_max > limits->frame_max ? limits->body_max : limits->frame_max);
-  conn_outbox_init(c);
-  c->wsi = lws_adopt_socket_vhost(l->vhost, fd);
-  if (!c->wsi) { /* fd is closed */
-    free(c);
-    return;
-  }
-  lws_set_opaque_user_data(c->wsi, c);
-  lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0);
-  l->connections++;
-  l->web->stats.connections++;
-  conn_enter(c, CONN_HEADER);
-}
 
 static void listener_on_readable(uv_poll_t *poll, int status, int events) {
   struct web_listener *l = poll->data;
@@ -124,7 +108,10 @@ static void listener_on_readable(uv_poll_t *poll, int status, int events) {
       return; /* otherwise all are taken, or one has gone before we took it */
     }
     if (l->connections < l->config.limits.connections_max) {
-      conn_open(l, peer);
+      /* A second small frame must not wait for the peer's delayed acknowledgement of the first. */
+      int on = 1;
+      (void)setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* only slower without */
+      httpd_open(l, peer);
     } else {
       l->web->stats.refused++;
       close(peer);
@@ -189,31 +176,37 @@ static void web_finish(struct web *web) {
   pf_map_done(&web->ids);
   pf_buf_done(&web->scratch);
   pf_arena_done(&web->arena);
+  free(web->io);
   free(web);
   closed(arg);
 }
 
-static void handle_closed(uv_handle_t *handle, struct web *web) {
-  (void)handle;
+void web_handle_gone(struct web *web) {
   PF_ASSERT(web->handles > 0);
   if (--web->handles == 0) web_finish(web);
 }
 
 static void web_handle_closed(uv_handle_t *handle) {
-  handle_closed(handle, handle->data);
+  web_handle_gone(handle->data);
 }
 
 static void listener_handle_closed(uv_handle_t *handle) {
   struct web_listener *l = handle->data;
-  handle_closed(handle, l->web);
+  web_handle_gone(l->web);
 }
 
-static void web_on_turn(uv_idle_t *turn) {
-  struct web *web = turn->data;
+/* Runs each turn while there is something to do. */
+void web_on_soon(uv_idle_t *soon) {
+  struct web *web = soon->data;
+  if (web->stage != WEB_DESTROYING) {
+    uv_idle_stop(soon);
+    httpd_run_ready(web);
+    return;
+  }
   if (++web->turns < CLOSE_TURNS) return;
   lws_context_destroy(web->context);
   web->context = NULL;
-  uv_close((uv_handle_t *)&web->turn, web_handle_closed);
+  uv_close((uv_handle_t *)&web->soon, web_handle_closed);
   uv_close((uv_handle_t *)&web->tick, web_handle_closed);
 }
 
@@ -221,28 +214,29 @@ static void web_destroy(struct web *web) {
   web->stage = WEB_DESTROYING;
   uv_timer_stop(&web->tick);
   lws_context_destroy(web->context);
-  uv_idle_init(web->loop, &web->turn);
-  web->turn.data = web;
-  web->handles++;
-  uv_idle_start(&web->turn, web_on_turn);
+  uv_idle_start(&web->soon, web_on_soon);
 }
 
 /* Ends what is not in the middle of a goodbye. */
-static void listener_wind_down(struct web_listener *l) {
+static void listener_wind_down(struct web_listener *l, bool patient) {
+  static const enum conn_phase over[] = {CONN_HEADER, CONN_BODY, CONN_WAIT, CONN_IDLE, CONN_LINGER};
   static const enum conn_phase open[] = {CONN_OPEN, CONN_PINGED};
-  static const enum conn_phase over[] = {CONN_HEADER, CONN_BODY, CONN_WAIT, CONN_IDLE};
+  for (size_t i = 0; i < PF_COUNT(over); i++)
+    PF_LIST_EACH(it, &l->phases[over[i]])
+  httpd_close(pf_container_of(it, struct httpd_conn, base.link));
   for (size_t i = 0; i < PF_COUNT(open); i++)
     PF_LIST_EACH(it, &l->phases[open[i]])
-  socket_close(pf_container_of(it, struct conn, link), 1001, "the server is stopping");
-  for (size_t i = 0; i < PF_COUNT(over); i++)
-    PF_LIST_EACH(it, &l->phases[over[i]]) conn_kill(pf_container_of(it, struct conn, link));
+  socket_close(pf_container_of(it, struct socket, base.link), 1001, "this server is stopping");
+  if (patient) return;
+  PF_LIST_EACH(it, &l->phases[CONN_RESPOND])
+  httpd_close(pf_container_of(it, struct httpd_conn, base.link));
 }
 
 static void web_wind_down(struct web *web) {
+  bool patient = uv_now(web->loop) - web->close_at_ms < CLOSE_GRACE_MS;
   PF_LIST_EACH(it, &web->listeners)
-  listener_wind_down(pf_container_of(it, struct web_listener, link));
-  if (web->stats.connections == 0 || uv_now(web->loop) - web->close_at_ms > CLOSE_GRACE_MS)
-    web_destroy(web);
+  listener_wind_down(pf_container_of(it, struct web_listener, link), patient);
+  if (web->stats.connections == 0 || !patient) web_destroy(web);
 }
 
 static void web_on_tick(uv_timer_t *timer) {

@@ -1,14 +1,21 @@
-/* HTTP and WebSocket server on libwebsockets over a libuv loop. Nothing of lws shows through.
+/* HTTP/1.1 and WebSocket server on a libuv loop. HTTP is ours, WebSocket is libwebsockets'; nothing
+ * of lws shows through. Why: docs/decisions/0040-http-by-ourselves.md
  *
  * Threads    Everything on the loop given to web_new().
  * Ownership  Slices handed to callbacks are valid during the callback only. Requests and sockets
  *            are named by id (never re-used): a late answer to one that has gone does nothing.
  * Ordering   Frames of one socket leave in the order of web_ws_send.
- * Limits     struct web_limits, all named and enforced here: over a body limit 413, over a header
- *            limit 431, over a frame limit close 1009, a reader that lets its outbox fill is
- *            closed with 1013. Text frames only (binary: 1003), UTF-8 is checked (1007). No
- *            permessage-deflate. Duplicate or malformed Content-Length, and Transfer-Encoding in a
- *            request, get 400. A body that arrives slower than body_bytes_per_s gets 408. */
+ * Limits     struct web_limits, and in web/head.h those of a request's head, all enforced here.
+ *
+ * HTTP       400 for what two servers could read differently: doubled or malformed Content-Length,
+ *            any Transfer-Encoding, folded lines, bare LF, no Host or two. 408 for a head that is
+ *            not complete in header_s and a body slower than body_bytes_per_s, 411 for a POST or
+ *            PUT without length, 413 over body_max, 431 over the limits of the head. Each of these
+ *            ends its connection. Pipelined requests are handed over one by one.
+ * WebSocket  Text only (binary: 1003), UTF-8 is checked (1007), messages and fragments are bounded
+ *            (1009), no extensions. A reader that lets its outbox fill is closed with 1013, one
+ *            that does not answer a ping is cut off. Exception: lws 4.1.6 takes frames without a
+ *            mask. A mask protects proxies from scripts, not this server. */
 #ifndef PF_WEB_WEB_H
 #define PF_WEB_WEB_H
 
@@ -35,10 +42,11 @@ struct web_limits {
   unsigned connections_max;
   int ping_s, pong_s;        /* idle sockets are pinged after ping_s and closed after pong_s more */
   int header_s;              /* headers complete within */
-  unsigned body_bytes_per_s; /* averaged, after 5 s of grace */
+  unsigned body_bytes_per_s; /* averaged, after the grace */
+  int body_grace_s;
 };
-extern const struct web_limits
-    web_limits_default; /* 1 MiB, 1 MiB, 4 MiB, 1024, 20000, 30, 10, 10, 1024 */
+/* 1 MiB, 1 MiB, 4 MiB, 1024, 20000, 30, 10, 10, 1024, 5 */
+extern const struct web_limits web_limits_default;
 
 struct web_request {
   uint64_t id; /* for web_respond */
