@@ -1,0 +1,501 @@
+// The client against a scripted server: what it sends, and what it makes of every answer and fault.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { WebSocket } from 'ws';
+import { wsServer } from '../../../tests/process/lib/ws_server.mjs';
+import { ConnectionError, FRAME_BYTES_MAX, JobError, ProxyFetchClient, RefusedError, connect } from '../proxyfetch.mjs';
+
+const FAST = { WebSocket, backoff: { minMs: 5, maxMs: 20 } };
+const URL_A = 'http://a.test/';
+const SESSION = 'ab'.repeat(16);
+
+/** A server whose messages wait to be taken: `(await server.next('start-fetch')).answer({…})`. */
+async function scripted(t) {
+  const queue = [], takers = [];
+  const give = () => {
+    for (let i = 0; i < takers.length; i++) {
+      const at = queue.findIndex((entry) => !takers[i].type || entry.message.type === takers[i].type);
+      if (at < 0) continue;
+      const [entry] = queue.splice(at, 1);
+      takers.splice(i--, 1)[0].done(entry);
+    }
+  };
+  const server = await wsServer(t, (socket, message) => {
+    queue.push({ socket, message, answer: (...frames) => frames.forEach((f) => socket.send(f)) });
+    give();
+  });
+  return {
+    ...server,
+    /** Those not taken yet. */
+    get untaken() {
+      return queue.map((entry) => entry.message.type);
+    },
+    next: (type) => new Promise((done) => (takers.push({ type, done }), give())),
+  };
+}
+
+async function open(t, server, options) {
+  const client = new ProxyFetchClient(server.url, { ...FAST, ...options });
+  t.after(() => client.close());
+  return client;
+}
+/** A client with a session that starts at offset 0. */
+async function openSession(t, server, options) {
+  const client = await open(t, server, { session: true, ...options });
+  const resume = await server.next('resume');
+  resume.answer({ type: 'session', session: SESSION, offset: 0, oldest: 1, pending: 0 });
+  await client.ready();
+  return { client, socket: resume.socket };
+}
+async function resumed(server, frame) {
+  const resume = await server.next('resume');
+  resume.answer({ type: 'session', session: SESSION, oldest: 1, pending: 0, ...frame });
+  return resume;
+}
+const event = (client, type) => new Promise((done) => {
+  const off = client.on(type, (message) => (off(), done(message)));
+});
+const enqueued = (message, reqId = 'r1') => ({ type: 'enqueued', reqId, clientId: message.clientId, enqueueTime: 0.5 });
+const result = (message, more = {}) => ({ type: 'result', reqId: 'r1', clientId: message.clientId, success: true, status: 200,
+  responseLength: 3, duration: 2, ...more });
+
+// ---- plain messages ----
+
+test('a plain fetch sends three fields, and resolves with the result and the phases', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const seen = [];
+  const done = client.fetch(URL_A, { onEnqueued: (m) => seen.push(m) });
+  const { message, answer } = await server.next();
+  assert.deepEqual(Object.keys(message).sort(), ['clientId', 'type', 'url']);
+  answer(enqueued(message), result(message));
+  const got = await done;
+  assert.equal(got.status, 200);
+  assert.equal(got.enqueueTime, 0.5);
+  assert.ok(got.times.enqueue >= 0 && got.times.execution >= 0);
+  assert.ok(Math.abs(got.times.total - got.times.enqueue - got.times.execution) < 1);
+  assert.equal(seen.length, 1);
+  assert.equal(seen[0].reqId, 'r1');
+  assert.equal(client.pending, 0);
+  assert.deepEqual(server.untaken, []); // nothing unasked
+});
+
+test('a failed job rejects with all that is known of it', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const done = client.fetch(URL_A);
+  const { message, answer } = await server.next();
+  answer(enqueued(message), { type: 'result', reqId: 'r1', clientId: message.clientId, success: false, error: 'refused',
+    code: 'policy_refused', certainty: 'not_sent', owner: 'policy', attempts: 1, duration: 3 });
+  const why = await done.catch((e) => e);
+  assert.ok(why instanceof JobError);
+  const { code, certainty, owner, attempts, reqId, name } = why;
+  assert.deepEqual({ code, certainty, owner, attempts, reqId, name },
+    { code: 'policy_refused', certainty: 'not_sent', owner: 'policy', attempts: 1, reqId: 'r1', name: 'JobError' });
+});
+
+test('a failure with nothing but its text (row 4) leaves the rest unknown', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const done = client.fetch(URL_A);
+  const { message, answer } = await server.next();
+  answer({ type: 'result', reqId: 'r1', clientId: message.clientId, success: false, error: 'no luck', duration: 3 });
+  const why = await done.catch((e) => e);
+  assert.equal(why.message, 'no luck');
+  assert.equal(why.certainty, null);
+});
+
+test('a batch counts at the server', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  let started = 0;
+  const done = client.batch(URL_A, 7, { onStarted: () => started++ });
+  const { message, answer } = await server.next('start-batch-fetch');
+  assert.deepEqual(Object.keys(message).sort(), ['batchId', 'count', 'type', 'url']);
+  answer({ type: 'batch-started', batchId: message.batchId, count: 7 },
+    { type: 'batch-complete', batchId: message.batchId, count: 7, successCount: 6 });
+  assert.equal((await done).successCount, 6);
+  assert.equal(started, 1);
+});
+
+test('a refusal rejects the one it names; one that names nobody is an event', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const bad = client.fetch('nonsense'), good = client.fetch(URL_A);
+  const first = await server.next(), second = await server.next();
+  const loose = event(client, 'error');
+  first.answer({ type: 'error', error: 'who?', code: 'bad_message' });
+  assert.equal((await loose).error, 'who?');
+  first.answer({ type: 'error', error: 'not a URL', code: 'bad_url', clientId: first.message.clientId });
+  const why = await bad.catch((e) => e);
+  assert.ok(why instanceof RefusedError);
+  assert.deepEqual([why.code, why.certainty], ['bad_url', 'not_sent']);
+  second.answer(result(second.message));
+  assert.equal((await good).status, 200);
+});
+
+test('options become the fields of row 8', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  client.fetch(URL_A, { method: 'POST', headers: new Headers({ 'x-a': '1' }), body: 'text', timeoutMs: 5, deadlineMs: 6,
+    retry: { attempts: 2, statuses: ['5xx'] }, submitKey: 'k', idempotencyKey: 'i', redirect: 'manual',
+    include: ['body'], continuation: 'c', context: { a: 1 } }).catch(() => {});
+  const { message } = await server.next();
+  const { type, url, ...rest } = message;
+  assert.deepEqual(rest, { clientId: 'k', method: 'POST', headers: [['x-a', '1']], body: 'text', timeoutMs: 5,
+    deadlineMs: 6, retry: { attempts: 2, statuses: ['5xx'] }, submitKey: 'k', idempotencyKey: 'i',
+    redirect: 'manual', include: ['body'], continuation: 'c', context: { a: 1 } });
+  for (const body of [new Uint8Array([0, 255, 7]), new Uint8Array([0, 255, 7]).buffer, new DataView(new Uint8Array([9, 0, 255, 7]).buffer, 1)]) {
+    client.fetch(URL_A, { body }).catch(() => {});
+    assert.equal((await server.next()).message.bodyBase64, 'AP8H');
+  }
+  client.fetch(URL_A, { body: 'a\0b' }).catch(() => {});
+  assert.equal((await server.next()).message.bodyBase64, 'YQBi');
+  await assert.rejects(client.fetch(URL_A, { body: 5 }), TypeError);
+  await assert.rejects(client.fetch(URL_A, { methd: 'GET' }), /unknown option 'methd'/);
+});
+
+test('a message of exactly the frame limit is sent, one byte more is refused here', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const frameOf = (length) => client.fetch(URL_A, { body: 'x'.repeat(length), submitKey: 'k' });
+  frameOf(0).catch(() => {});
+  const empty = JSON.stringify((await server.next()).message).length;
+  client.close();
+  const other = await open(t, server);
+  other.fetch(URL_A, { body: 'x'.repeat(FRAME_BYTES_MAX - empty), submitKey: 'k' }).catch(() => {});
+  assert.equal(JSON.stringify((await server.next()).message).length, FRAME_BYTES_MAX);
+  const why = await other.fetch(URL_A, { body: 'x'.repeat(FRAME_BYTES_MAX - empty + 1), submitKey: 'l' }).catch((e) => e);
+  assert.deepEqual([why.name, why.code, why.certainty], ['RefusedError', 'limit', 'not_sent']);
+  const wide = await other.fetch(URL_A, { body: 'ä'.repeat(FRAME_BYTES_MAX / 2), submitKey: 'm' }).catch((e) => e);
+  assert.equal(wide.code, 'limit'); // bytes, not characters
+});
+
+test('without a session a drop rejects what was sent, and what was not goes with the next connection', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const sent = client.fetch(URL_A).catch((e) => e);
+  const { socket } = await server.next();
+  socket.destroy();
+  const why = await sent;
+  assert.ok(why instanceof ConnectionError);
+  assert.deepEqual([why.code, why.certainty], ['connection_lost', 'sent_unknown']);
+  assert.equal(client.state, 'waiting');
+  const later = client.fetch(URL_A);
+  const { message, answer } = await server.next();
+  answer(enqueued(message), result(message));
+  assert.equal((await later).status, 200);
+});
+
+test('close rejects what is pending and says what is certain', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const early = client.fetch(URL_A).catch((e) => e); // not connected yet
+  client.close();
+  assert.deepEqual([(await early).code, (await early).certainty], ['closed', 'not_sent']);
+  await assert.rejects(client.fetch(URL_A), ConnectionError);
+  await assert.rejects(client.ready(), ConnectionError);
+});
+
+test('connect rejects when nobody listens', async (t) => {
+  const server = await scripted(t);
+  const client = await connect(server.url, FAST);
+  client.close();
+  await assert.rejects(connect('ws://127.0.0.1:1/', FAST), { name: 'ConnectionError', code: 'connection_lost' });
+});
+
+test('ping measures; without a connection it rejects', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  await client.ready();
+  const ms = client.ping();
+  const { message, answer } = await server.next('ping');
+  answer({ type: 'pong', id: message.id });
+  assert.ok((await ms) >= 0);
+  const lost = client.ping().catch((e) => e);
+  (await server.next('ping')).socket.destroy();
+  assert.equal((await lost).code, 'connection_lost');
+  await assert.rejects(client.ping(), { code: 'not_connected' });
+});
+
+test('abort: before it is sent at once, later by asking the origin', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const never = new AbortController();
+  const unsent = client.fetch(URL_A, { signal: never.signal }).catch((e) => e);
+  never.abort();
+  assert.deepEqual([(await unsent).code, (await unsent).certainty], ['canceled', 'not_sent']);
+  await assert.rejects(client.fetch(URL_A, { signal: never.signal }), { code: 'canceled' });
+
+  const stop = new AbortController();
+  const done = client.fetch(URL_A, { signal: stop.signal }).catch((e) => e);
+  const { message, answer } = await server.next('start-fetch');
+  stop.abort(); // nobody knows its reqId yet
+  answer(enqueued(message));
+  const cancel = await server.next('cancel');
+  assert.equal(cancel.message.reqId, 'r1');
+  cancel.answer({ type: 'result', reqId: 'r1', clientId: message.clientId, success: false, error: 'canceled', code: 'canceled',
+    certainty: 'sent_unknown', owner: 'client', attempts: 1, duration: 1 });
+  assert.deepEqual([(await done).code, (await done).certainty], ['canceled', 'sent_unknown']);
+});
+
+test('a listener that throws harms nobody else', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const uncaught = [];
+  process.setUncaughtExceptionCaptureCallback((error) => uncaught.push(error.message));
+  t.after(() => process.setUncaughtExceptionCaptureCallback(null));
+  const fail = (text) => () => {
+    throw new Error(text);
+  };
+  client.on('enqueued', fail('listener'));
+  const done = client.fetch(URL_A, { onEnqueued: fail('callback') });
+  const { message, answer } = await server.next();
+  answer(enqueued(message), result(message));
+  await done;
+  assert.deepEqual(uncaught, ['callback', 'listener']);
+  assert.throws(() => client.on('nonsense', () => {}), TypeError);
+});
+
+// ---- sessions ----
+
+test('a session is asked for first, and every event is acknowledged once handled', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  assert.deepEqual(client.session, { id: SESSION, offset: 0 });
+  const done = client.fetch(URL_A);
+  const { message, answer } = await server.next('start-fetch');
+  assert.equal(message.submitKey, message.clientId);
+  answer(enqueued(message), result(message, { offset: 1 }));
+  await done;
+  assert.equal((await server.next('ack')).message.offset, 1);
+  assert.deepEqual(client.session, { id: SESSION, offset: 1 });
+});
+
+test('64 events are acknowledged at once, in one message', async (t) => {
+  const server = await scripted(t), { client, socket } = await openSession(t, server);
+  for (let offset = 1; offset <= 64; offset++)
+    socket.send({ type: 'late-result', reqId: `x${offset}`, clientId: 'x', success: true, offset });
+  assert.equal((await server.next('ack')).message.offset, 64);
+  assert.deepEqual(server.untaken, []);
+  assert.equal(client.session.offset, 64);
+});
+
+test('autoAck: false acknowledges when told, and replays from there', async (t) => {
+  const server = await scripted(t), { client, socket } = await openSession(t, server, { autoAck: false });
+  const second = new Promise((done) => client.on('late-result', (m) => m.offset === 2 && done()));
+  for (const offset of [1, 2]) socket.send({ type: 'late-result', reqId: 'x', clientId: 'x', success: true, offset });
+  await second;
+  client.ack(1);
+  assert.equal((await server.next('ack')).message.offset, 1);
+  assert.throws(() => client.ack(3), RangeError);
+  socket.destroy();
+  assert.equal((await resumed(server, { offset: 2 })).message.offset, 1);
+});
+
+test('a drop before enqueued: sent again under the same key', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const done = client.fetch(URL_A);
+  const first = await server.next('start-fetch');
+  first.socket.destroy();
+  const resume = await resumed(server, { offset: 0 });
+  assert.deepEqual(resume.message, { type: 'resume', session: SESSION, offset: 0 });
+  const again = await server.next('start-fetch');
+  assert.deepEqual(again.message, first.message);
+  again.answer(enqueued(again.message), result(again.message, { offset: 1 }));
+  assert.equal((await done).status, 200);
+});
+
+test('a drop after enqueued: not sent again; the replay has the result', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  let told = 0;
+  const done = client.fetch(URL_A, { onEnqueued: () => told++ });
+  const { message, answer, socket } = await server.next('start-fetch');
+  answer(enqueued(message));
+  await event(client, 'enqueued');
+  socket.destroy();
+  const { answer: replay } = await resumed(server, { offset: 1 });
+  replay(result(message, { offset: 1 }), result(message, { offset: 1 }));
+  assert.equal((await done).status, 200);
+  assert.equal((await server.next('ack')).message.offset, 1);
+  assert.deepEqual(server.untaken, []);
+  assert.equal(told, 1);
+});
+
+test('a result that was replayed and then answered again settles once', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const results = [];
+  client.on('result', (m) => results.push(m));
+  const done = client.fetch(URL_A);
+  const first = await server.next('start-fetch');
+  first.socket.destroy();
+  const resume = await server.next('resume');
+  resume.answer({ type: 'session', session: SESSION, offset: 1, oldest: 1, pending: 0 }, result(first.message, { offset: 1 }));
+  await done;
+  const again = await server.next('start-fetch'); // crossed with the replay
+  again.answer(enqueued(again.message), result(again.message, { offset: 1 }));
+  await event(client, 'enqueued');
+  const pong = client.ping();
+  const ping = await server.next('ping');
+  ping.answer({ type: 'pong', id: ping.message.id });
+  await pong;
+  assert.equal(results.length, 1);
+  assert.equal(client.pending, 0);
+});
+
+test('an announced gap: what was confirmed is asked for again', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const done = client.fetch(URL_A);
+  const { message, answer, socket } = await server.next('start-fetch');
+  answer(enqueued(message));
+  await event(client, 'enqueued');
+  socket.destroy();
+  const resume = await server.next('resume');
+  const gap = event(client, 'gap');
+  resume.answer({ type: 'session', session: SESSION, offset: 9, oldest: 6, pending: 0 }, { type: 'gap', from: 1, to: 5 });
+  assert.deepEqual(await gap, { type: 'gap', from: 1, to: 5 });
+  const again = await server.next('start-fetch');
+  assert.deepEqual(again.message, message);
+  again.answer(enqueued(again.message), result(again.message)); // the stored result, without an offset
+  assert.equal((await done).status, 200);
+  assert.equal(client.session.offset, 5);
+});
+
+test('a hole that nobody announced: the events are asked for again, once', async (t) => {
+  const server = await scripted(t), { client, socket } = await openSession(t, server);
+  const late = (offset) => ({ type: 'late-result', reqId: 'x', clientId: 'x', success: true, offset });
+  const seen = [];
+  client.on('late-result', (m) => seen.push(m.offset));
+  socket.send(late(1));
+  socket.send(late(3));
+  const { message, answer } = await resumed(server, { offset: 3 });
+  assert.equal(message.offset, 1);
+  const gap = event(client, 'gap');
+  answer(late(3)); // still not there: it is gone
+  assert.deepEqual(await gap, { type: 'gap', from: 2, to: 2 });
+  assert.deepEqual(seen, [1, 3]);
+});
+
+test('a session that lost its last events counts from there, and is asked again', async (t) => {
+  const server = await scripted(t), { client, socket } = await openSession(t, server);
+  for (const offset of [1, 2]) socket.send({ type: 'late-result', reqId: 'x', clientId: 'x', success: true, offset });
+  const done = client.fetch(URL_A);
+  const { message, answer } = await server.next('start-fetch');
+  answer(enqueued(message));
+  await event(client, 'enqueued');
+  socket.destroy();
+  await resumed(server, { offset: 1 }); // after a power cut under --sync normal
+  const again = await server.next('start-fetch');
+  assert.deepEqual(again.message, message);
+  again.answer(enqueued(message), result(message, { offset: 2 }));
+  assert.equal((await done).offset, 2);
+  assert.equal(client.session.offset, 2);
+});
+
+test('an unknown session: what was sent is rejected, a new session begins', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const sent = client.fetch(URL_A).catch((e) => e);
+  (await server.next('start-fetch')).socket.destroy();
+  const resume = await server.next('resume');
+  const unsent = client.fetch(URL_A);
+  resume.answer({ type: 'error', error: 'no such session', code: 'session_unknown' });
+  assert.deepEqual([(await sent).code, (await sent).certainty], ['session_lost', 'sent_unknown']);
+  const fresh = await server.next('resume');
+  assert.deepEqual(fresh.message, { type: 'resume' });
+  fresh.answer({ type: 'session', session: 'cd'.repeat(16), offset: 0, oldest: 1, pending: 0 });
+  const { message, answer } = await server.next('start-fetch');
+  answer(enqueued(message), result(message, { offset: 1 }));
+  assert.equal((await unsent).status, 200);
+  assert.equal(client.session.id, 'cd'.repeat(16));
+});
+
+test('a server without sessions is an error with a name', async (t) => {
+  const server = await scripted(t), client = await open(t, server, { session: true });
+  const ready = client.ready().catch((e) => e);
+  (await server.next('resume')).answer({ type: 'error', error: 'unknown message type' });
+  assert.equal((await ready).code, 'no_session');
+  assert.equal(client.state, 'closed');
+});
+
+test('taken over: the end, and the job is not lost but elsewhere', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const done = client.fetch(URL_A).catch((e) => e);
+  (await server.next('start-fetch')).socket.close(4001, 'taken over');
+  assert.deepEqual([(await done).code, (await done).certainty], ['taken_over', 'sent_unknown']);
+  assert.equal(client.state, 'closed');
+});
+
+test('a close that blames our message does not send it again', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const done = client.fetch(URL_A).catch((e) => e);
+  (await server.next('start-fetch')).socket.close(1009, 'too large');
+  assert.deepEqual([(await done).code, (await done).closeCode], ['connection_lost', 1009]);
+  await resumed(server, { offset: 0 });
+  await client.ready();
+  assert.deepEqual(server.untaken, []);
+});
+
+test('a session given by the caller is returned to; results of its earlier life are events', async (t) => {
+  const server = await scripted(t);
+  const client = await open(t, server, { session: { id: SESSION, offset: 4 } });
+  const got = event(client, 'result');
+  const { message, answer } = await resumed(server, { offset: 5 });
+  assert.deepEqual(message, { type: 'resume', session: SESSION, offset: 4 });
+  answer(result({ clientId: 'earlier' }, { offset: 5 }));
+  assert.equal((await got).clientId, 'earlier');
+});
+
+test('one key, one job: the same request joins, another one is refused', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const both = [client.fetch(URL_A, { submitKey: 'k' }), client.fetch(URL_A, { submitKey: 'k' })];
+  await assert.rejects(client.fetch('http://b.test/', { submitKey: 'k' }), { code: 'submit_key_conflict' });
+  const { message, answer } = await server.next('start-fetch');
+  answer(enqueued(message), result(message, { offset: 1 }));
+  assert.deepEqual((await Promise.all(both)).map((r) => r.reqId), ['r1', 'r1']);
+  assert.ok(!server.untaken.includes('start-fetch'));
+});
+
+test('a cancel is repeated after a drop', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const stop = new AbortController();
+  client.fetch(URL_A, { signal: stop.signal }).catch(() => {});
+  const { message, answer, socket } = await server.next('start-fetch');
+  answer(enqueued(message));
+  await event(client, 'enqueued');
+  stop.abort();
+  await server.next('cancel');
+  socket.destroy();
+  await resumed(server, { offset: 0 });
+  assert.equal((await server.next('cancel')).message.reqId, 'r1');
+});
+
+test('a batch survives drops: the same batchId is the same batch', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const done = client.batch(URL_A, 3);
+  const first = await server.next('start-batch-fetch');
+  first.socket.destroy();
+  await resumed(server, { offset: 0 });
+  const again = await server.next('start-batch-fetch');
+  assert.deepEqual(again.message, first.message);
+  again.answer({ type: 'batch-started', batchId: first.message.batchId, count: 3 });
+  await event(client, 'batch-started');
+  again.socket.destroy();
+  const { answer } = await resumed(server, { offset: 1 });
+  answer({ type: 'batch-complete', batchId: first.message.batchId, count: 3, successCount: 3, offset: 1 });
+  assert.equal((await done).successCount, 3);
+});
+
+test('waiting is told to the one who waits', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const reasons = [];
+  const done = client.fetch(URL_A, { onWaiting: (m) => reasons.push(m.reason) });
+  const { message, answer } = await server.next('start-fetch');
+  answer(enqueued(message), { type: 'waiting', reqId: 'r1', reason: 'no-executor' }, result(message, { offset: 1 }));
+  await done;
+  assert.deepEqual(reasons, ['no-executor']);
+});
+
+test('a silent connection is pinged, then given up', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server, { heartbeatMs: 20 });
+  assert.equal((await server.next('ping')).message.id, 'heartbeat');
+  const state = event(client, 'state'); // nobody answers
+  assert.equal(await state, 'waiting');
+  assert.equal((await server.next('resume')).message.session, SESSION);
+});
+
+test('pauses between attempts grow, with jitter, up to the cap', async (t) => {
+  const server = await scripted(t), { client, socket } = await openSession(t, server, { backoff: { minMs: 10, maxMs: 40 } });
+  const begin = performance.now();
+  socket.destroy();
+  for (let i = 0; i < 4; i++) (await server.next('resume')).socket.destroy(); // never greeted: failures
+  const took = performance.now() - begin;
+  assert.ok(took >= 5 + 10 + 20 + 20 - 4, `${took} ms`); // half of 10, 20, 40, 40; timers may be early by 1 ms
+  assert.equal(client.state === 'closed', false);
+});
