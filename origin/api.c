@@ -9,6 +9,7 @@
 #include "base/metrics.h"
 #include "origin/edge.h"
 #include "origin/metrics.h"
+#include "origin/page.h"
 #include "web/health.h"
 #include "wire/json.h"
 
@@ -170,7 +171,7 @@ static void route_jobs(
 void api_on_client_request(void *arg, const struct web_request *request) {
   struct origin *origin = arg;
   struct pf_slice path = request->path, version, kind;
-  if (route_common(origin, request)) return;
+  if (route_common(origin, request) || page_respond(origin->web, request)) return;
   if (next_segment(&path, &version) && pf_slice_is(version, "v1") && next_segment(&path, &kind) &&
       pf_slice_is(kind, "actors")) {
     route_actors(origin, request, path);
