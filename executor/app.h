@@ -19,10 +19,22 @@
 #include "executor/timers.h"
 #include "http/client.h"
 #include "http/peer.h"
+#include "loop/lag.h"
 #include "loop/signals.h"
 #include "web/web.h"
 
 struct control;
+
+/* STARTING: START is being asked for; REPORTING: the queue has to hear how it ended. */
+enum job_state { JOB_STARTING, JOB_FETCHING, JOB_DELIVERING, JOB_REPORTING, JOB_STATES };
+
+struct app_stats {
+  uint64_t dispatches[HOP_EXECUTE_REFUSED + 1]; /* by hop_execute_answer */
+  uint64_t attempts[OUTCOME_COUNT];
+  uint64_t starts[2]; /* no, go */
+  uint64_t deliveries[HOP_RESULT_RETRY + 1];
+  uint64_t retries, aborted, lapsed, report_failures, heartbeat_failures, invariant_failures;
+};
 
 #define APP_URL_MAX (HOP_URL_MAX + 64)
 
@@ -43,7 +55,12 @@ struct app {
   size_t slots;
   bool draining;
 
-  struct pf_map jobs;       /* struct job by fence */
+  struct pf_lag lag;
+  int64_t opened_ms;
+  struct app_stats stats;
+
+  struct pf_map jobs; /* struct job by fence */
+  size_t job_count[JOB_STATES];
   struct pf_list idle_jobs; /* pooled */
   struct seen seen;
   struct http_peer *start, *complete; /* to the orchestrator */

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/metrics.h"
 #include "executor/job.h"
+#include "executor/metrics.h"
 #include "loop/listen.h"
 #include "web/health.h"
 #include "wire/batch.h"
@@ -43,6 +45,7 @@ static void beat_read(struct control *c, struct pf_slice answer) {
 
 static void beat_log(struct control *c, const struct http_call *call) {
   bool ok = !call->err && call->status == 200;
+  c->app->stats.heartbeat_failures += !ok;
   if (ok == c->reached && c->told) return;
   c->told = true;
   c->reached = ok;
@@ -88,6 +91,7 @@ static void beat_send(struct control *c) {
   pf_buf_clear(&c->body);
   struct pf_buf held;
   pf_buf_init(&held, ANSWER_MAX);
+  job_check(app);
   job_list_held(app, &held);
   hop_heartbeat_encode(&c->scratch, &beat);
   batch_append(&c->body, pf_buf_view(&c->scratch), pf_buf_view(&held));
@@ -148,7 +152,9 @@ static int execute_batch(
       results_learn(app->results, batch.origins[i].origin, batch.origins[i].url);
     while ((err = batch_next(&reader, &head, &request)) == PF_OK) {
       size_t record = batch_begin(answer);
-      hop_answer_encode(answer, hop_execute_answers, (int)execute_item(app, &batch, head, request));
+      enum hop_execute_answer item = execute_item(app, &batch, head, request);
+      app->stats.dispatches[item]++;
+      hop_answer_encode(answer, hop_execute_answers, (int)item);
       batch_end(answer, record, pf_slice(NULL, 0));
     }
     if (err == PF_ENOTFOUND) err = answer->err;
@@ -188,11 +194,22 @@ static void get_health(struct app *app, const struct web_request *req) {
   web_respond(app->web, req->id, &response);
 }
 
+static void get_metrics(struct app *app, const struct web_request *req) {
+  struct pf_buf body;
+  pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
+  executor_print_metrics(app, &body);
+  struct web_response response = {
+      .status = 200, .content_type = METRICS_CONTENT_TYPE, .body = pf_buf_view(&body)};
+  web_respond(app->web, req->id, &response);
+  pf_buf_done(&body);
+}
+
 static const struct {
   enum web_method method;
   const char *path;
   void (*handle)(struct app *app, const struct web_request *req);
-} routes[] = {{WEB_POST, "/v1/execute", post_execute}, {WEB_GET, "/health", get_health}};
+} routes[] = {{WEB_POST, "/v1/execute", post_execute}, {WEB_GET, "/health", get_health},
+    {WEB_GET, "/metrics", get_metrics}};
 
 static void control_on_request(void *arg, const struct web_request *req) {
   struct app *app = arg;
@@ -247,6 +264,11 @@ int control_open(struct app *app, struct pf_error *reterr) {
   beat_on_timer(&c->beat_timer);
   pf_listen_announce("proxyfetch-executor", &bound);
   return PF_OK;
+}
+
+int64_t control_heartbeat_age_ms(const struct app *app) {
+  if (app->lease_until_ms == 0) return -1;
+  return pf_clock_mono_ms() - (app->lease_until_ms - app->config.lease_ms);
 }
 
 void control_leave(struct app *app) {

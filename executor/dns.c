@@ -50,7 +50,8 @@ struct dns {
   struct pf_map names;
   /* A name is queued, looked up for less than DNS_YOUNG_MS, for longer, or known; oldest first. */
   struct pf_list queued, young, old, known;
-  unsigned young_count, old_count, known_count;
+  unsigned young_count, old_count, known_count, queued_count;
+  uint64_t started, failed;
   struct mailbox *mailbox;
   uv_async_t wake;
   uv_timer_t timer; /* when the oldest young one gets old */
@@ -116,8 +117,8 @@ static bool name_is(const struct pf_map_node *node, const void *key) {
 
 static void name_move(struct dns *dns, struct name *name, enum name_state state) {
   struct pf_list *const lists[] = {&dns->queued, &dns->young, &dns->old, &dns->known};
-  unsigned unused = 0;
-  unsigned *const counts[] = {&unused, &dns->young_count, &dns->old_count, &dns->known_count};
+  unsigned *const counts[] = {
+      &dns->queued_count, &dns->young_count, &dns->old_count, &dns->known_count};
   --*counts[name->state];
   ++*counts[state];
   name->state = state;
@@ -129,7 +130,7 @@ static void name_move(struct dns *dns, struct name *name, enum name_state state)
 static void name_forget(struct dns *dns, struct name *name) {
   PF_ASSERT(name->state == NAME_KNOWN || name->state == NAME_QUEUED);
   PF_ASSERT(pf_list_empty(&name->waits));
-  if (name->state == NAME_KNOWN) dns->known_count--;
+  --*(name->state == NAME_KNOWN ? &dns->known_count : &dns->queued_count);
   pf_map_del(&dns->names, &name->node);
   pf_list_del(&name->link);
   dns_answer_unref(name->answer);
@@ -209,6 +210,7 @@ static void dns_pump(struct dns *dns) {
       continue;
     }
     if (!lookup_start(dns, name)) break; /* no thread now: with the next end of one, or time-out */
+    dns->started++;
     name_move(dns, name, NAME_YOUNG);
   }
   if (!pf_list_empty(&dns->queued) && !pf_list_empty(&dns->young))
@@ -225,6 +227,7 @@ static void dns_on_wake(uv_async_t *wake) {
   struct pf_list *link;
   while ((link = pf_list_pop(&ended)) != NULL) {
     struct lookup *l = pf_container_of(link, struct lookup, link);
+    dns->failed += l->failed != 0;
     name_answer(dns, l->name, answer_new(l->failed, l->addrs, l->failed ? 0 : l->count));
     free(l);
   }
@@ -248,6 +251,7 @@ struct dns_answer *dns_resolve(struct dns *dns, const char *text, struct dns_wai
     pf_list_init(&name->link);
     pf_map_put(&dns->names, &name->node, hash);
     name->state = NAME_QUEUED;
+    dns->queued_count++;
     name_move(dns, name, NAME_QUEUED);
   }
   pf_list_push(&name->waits, &wait->link);
@@ -258,6 +262,13 @@ struct dns_answer *dns_resolve(struct dns *dns, const char *text, struct dns_wai
 void dns_cancel(struct dns *dns, struct dns_wait *wait) {
   (void)dns; /* a queued name without anybody waiting is dropped by dns_pump */
   if (wait->link.next) pf_list_del(&wait->link);
+}
+
+void dns_read_stats(const struct dns *dns, struct dns_stats *ret_stats) {
+  *ret_stats = (struct dns_stats){.started = dns->started,
+      .failed = dns->failed,
+      .queued = dns->queued_count,
+      .running = dns->young_count + dns->old_count};
 }
 
 /* ---- life ---- */

@@ -55,6 +55,11 @@ struct dns_config {
 int dns_lookup_system(
     const char *name, struct sockaddr_storage addrs[DNS_ADDRESSES_MAX], unsigned *ret_count);
 
+struct dns_stats {
+  uint64_t started, failed;
+  unsigned queued, running; /* now; running: threads, also those that nobody waits for */
+};
+
 struct dns *dns_new(uv_loop_t *loop, const struct dns_config *config);
 /* The answer at once if it is known and fresh (borrowed, as in done), else NULL, and done comes
  * later. */
@@ -63,6 +68,7 @@ struct dns_answer *dns_resolve(struct dns *dns, const char *name, struct dns_wai
 void dns_cancel(struct dns *dns, struct dns_wait *wait);
 void dns_answer_ref(struct dns_answer *answer);
 void dns_answer_unref(struct dns_answer *answer);
+void dns_read_stats(const struct dns *dns, struct dns_stats *ret_stats);
 /* Nobody waits any more. Threads that still run are left to their end. */
 void dns_close(struct dns *dns, void (*closed)(void *arg), void *arg);
 

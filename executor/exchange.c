@@ -397,6 +397,7 @@ void exchange_measure(struct fetch *f) {
   t->ttfb += (double)(first - tls) / 1000;
   t->transfer += (double)(total - first) / 1000;
   f->reused = f->sends > 0 && connections == 0;
+  f->engine->reused += f->reused;
 }
 
 enum outcome exchange_outcome(const struct fetch *f, CURLcode result) {

@@ -296,6 +296,16 @@ size_t fetch_buffered(const struct fetch_engine *e) {
   return e->buffered;
 }
 
+void fetch_read_stats(const struct fetch_engine *e, struct fetch_stats *ret_stats) {
+  *ret_stats = (struct fetch_stats){.reused = e->reused};
+  for (unsigned i = 0; i < e->shard_count; i++) {
+    ret_stats->opened += e->shards[i].multi.opened_total;
+    ret_stats->sockets += e->shards[i].multi.open_sockets;
+    ret_stats->transfers += e->shards[i].active;
+  }
+  dns_read_stats(e->dns, &ret_stats->dns);
+}
+
 /* ---- life of the engine ---- */
 
 int fetch_engine_new(

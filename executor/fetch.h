@@ -116,6 +116,12 @@ void fetch_cancel(struct fetch *fetch);
 void fetch_release(struct fetch *fetch);
 /* Bytes of bodies that are held now. */
 size_t fetch_buffered(const struct fetch_engine *engine);
+struct fetch_stats {
+  uint64_t opened, reused;     /* sockets; requests on a connection that was used before */
+  uint64_t transfers, sockets; /* now */
+  struct dns_stats dns;
+};
+void fetch_read_stats(const struct fetch_engine *engine, struct fetch_stats *ret_stats);
 /* No fetch is under way. Calls closed later; engine is gone when it returns. */
 void fetch_engine_close(struct fetch_engine *engine, void (*closed)(void *arg), void *arg);
 

@@ -34,6 +34,7 @@ struct fetch_engine {
   struct timers timers;
   struct dns *dns;
   size_t buffered;
+  uint64_t reused;
   unsigned closing_parts;
   void (*closed)(void *arg);
   void *closed_arg;

@@ -12,7 +12,12 @@
 #define BACKOFF_MAX_MS 5000
 #define POOL_MAX 1024
 
-enum job_state { JOB_STARTING, JOB_FETCHING, JOB_DELIVERING, JOB_REPORTING, JOB_STATES };
+const char *const job_state_names[JOB_STATES] = {
+    [JOB_STARTING] = "starting",
+    [JOB_FETCHING] = "fetching",
+    [JOB_DELIVERING] = "delivering",
+    [JOB_REPORTING] = "reporting",
+};
 
 static const unsigned job_allowed[JOB_STATES] = {
     [JOB_STARTING] = PF_BIT(JOB_FETCHING),
@@ -44,6 +49,8 @@ static void job_report(struct job *job);
 
 static void job_move(struct job *job, enum job_state to) {
   PF_ASSERT(job_allowed[job->state] & PF_BIT(to));
+  job->app->job_count[job->state]--;
+  job->app->job_count[to]++;
   job->state = to;
   job->backoff_ms = BACKOFF_MIN_MS;
 }
@@ -88,6 +95,7 @@ static void job_end(struct job *job) {
   timer_stop(&app->timers, &job->again);
   fetch_release(&job->fetch);
   pf_map_del(&app->jobs, &job->node);
+  app->job_count[job->state]--;
   bool keep = app->jobs.count < POOL_MAX && job->head.cap <= 8192;
   if (keep) {
     pf_arena_clear(&job->arena);
@@ -122,6 +130,7 @@ static void job_on_reported(
   (void)answer_batch;
   if (err == PF_ECANCEL) return; /* job_drop_all */
   if (err || hop_answer_decode(&decoded, hop_complete_answers, answer)) {
+    job->app->stats.report_failures++;
     job_again_later(job);
     return;
   }
@@ -157,6 +166,7 @@ static void job_report_first(struct job *job) {
 
 static void job_on_delivered(struct result_call *call, enum hop_result_answer answer) {
   struct job *job = pf_container_of(call, struct job, result);
+  job->app->stats.deliveries[answer]++;
   if (answer == HOP_RESULT_UNKNOWN &&
       pf_log_allow(&job->app->unknown_results, pf_clock_mono_ms(), 5, 1000))
     pf_log(&job->app->log, PF_LOG_WARN, "result_unknown", "job=%016llx%016llx attempt=%d",
@@ -216,6 +226,7 @@ static void job_on_fetched(struct fetch *f) {
   struct job *job = job_of_fetch(f);
   PF_FAULT("executor.after_fetch");
   if (f->lapsed) { /* it is somebody else's by now */
+    job->app->stats.lapsed++;
     job_end(job);
     return;
   }
@@ -225,6 +236,8 @@ static void job_on_fetched(struct fetch *f) {
         outcome_text(OUTCOME_STATUS_NAMED));
   }
   job->retry = job_wants_retry(job);
+  job->app->stats.attempts[f->outcome]++;
+  job->app->stats.retries += job->retry;
   pf_log(&job->app->log, PF_LOG_DEBUG, "fetched", "job=%016llx%016llx attempt=%d code=%s status=%d",
       (unsigned long long)job->item.job.origin, (unsigned long long)job->item.job.local,
       job->item.attempt, outcome_code(f->outcome), f->status);
@@ -256,6 +269,10 @@ static void job_on_started(
     job_again_later(job);
     return;
   }
+  if (job->aborted)
+    job->app->stats.aborted++;
+  else
+    job->app->stats.starts[go]++;
   if (!go || job->aborted) {
     job_end(job);
     return;
@@ -273,7 +290,8 @@ bool job_may_send(void *arg, const struct fetch *fetch) {
 
 static void job_start(struct job *job) {
   if (!job_may_send(job->app, &job->fetch)) {
-    job_end(job); /* the lease has run out: the orchestrator gives it to somebody else */
+    job->app->stats.lapsed++;
+    job_end(job); /* the orchestrator gives it to somebody else */
     return;
   }
   struct hop_held held = job_held(job);
@@ -313,12 +331,12 @@ enum hop_execute_answer job_take(
   struct pf_slice copy = pf_arena_copy(&job->arena, request);
   int err = wire_request_decode(&job->fetch.request, copy, &job->arena, &why);
   PF_FAULT("executor.before_start");
-  if (!err && !item->repeatable) {
-    job->state = JOB_STARTING;
+  job->state = !err && !item->repeatable ? JOB_STARTING : JOB_FETCHING;
+  app->job_count[job->state]++;
+  if (job->state == JOB_STARTING) {
     job_start(job);
     return HOP_EXECUTE_TAKEN;
   }
-  job->state = JOB_FETCHING;
   if (!err) {
     job_fetch(job);
     return HOP_EXECUTE_TAKEN;
@@ -326,6 +344,7 @@ enum hop_execute_answer job_take(
   job->fetch.outcome = OUTCOME_BAD_REQUEST;
   job->fetch.certainty = CERTAINTY_NOT_SENT;
   snprintf(job->fetch.error, sizeof(job->fetch.error), "%s", why.text);
+  app->stats.attempts[OUTCOME_BAD_REQUEST]++;
   job_deliver(job);
   return HOP_EXECUTE_TAKEN;
 }
@@ -337,8 +356,10 @@ void job_abort(struct app *app, const struct hop_held *held) {
   if (!job || !pf_job_id_eq(job->item.job, held->job)) return;
   if (job->state == JOB_FETCHING) {
     fetch_cancel(&job->fetch);
+    app->stats.aborted++;
     job_end(job);
   } else if (job->state == JOB_STARTING && pf_heap_has(&job->again.node)) {
+    app->stats.aborted++;
     job_end(job);
   } else if (job->state == JOB_STARTING) {
     job->aborted = true;
@@ -352,6 +373,45 @@ static void job_append_held(struct pf_map_node *node, void *arg) {
 
 void job_list_held(struct app *app, struct pf_buf *buf) {
   pf_map_each(&app->jobs, job_append_held, buf);
+}
+
+/* ---- invariants ---- */
+
+struct job_counts {
+  const struct app *app;
+  size_t by_state[JOB_STATES], unsound, body_bytes;
+};
+
+/* It has been seen, and something is under way that will move it on. */
+static bool job_is_sound(const struct app *app, const struct job *job) {
+  bool fetching = job->fetch.state != FETCH_IDLE;
+  return seen_has(&app->seen, job->item.fence) && fetching == (job->state == JOB_FETCHING) &&
+         !(pf_heap_has(&job->again.node) && (fetching || job->state == JOB_DELIVERING)) &&
+         job->lapses <= app->lapses;
+}
+
+static void job_count_one(struct pf_map_node *node, void *arg) {
+  const struct job *job = pf_container_of(node, struct job, node);
+  struct job_counts *counts = arg;
+  counts->by_state[job->state]++;
+  counts->body_bytes += job->fetch.body.len;
+  counts->unsound += !job_is_sound(counts->app, job);
+}
+
+void job_check(struct app *app) {
+  struct job_counts counts = {.app = app};
+  struct results_stats results;
+  pf_map_each(&app->jobs, job_count_one, &counts);
+  results_read_stats(app->results, &results);
+  size_t broken = counts.unsound;
+  broken += memcmp(counts.by_state, app->job_count, sizeof(app->job_count)) != 0;
+  broken += counts.body_bytes != fetch_buffered(app->engine);
+  broken += results.held != app->job_count[JOB_DELIVERING] || results.parked > results.held;
+  if (broken == 0) return;
+  app->stats.invariant_failures += broken;
+  pf_log(&app->log, PF_LOG_ERROR, "invariant_broken",
+      "count=%zu unsound=%zu body_bytes=%zu buffered=%zu held=%zu", broken, counts.unsound,
+      counts.body_bytes, fetch_buffered(app->engine), results.held);
 }
 
 static void job_drop(struct pf_map_node *node, void *arg) {

@@ -29,6 +29,9 @@ void job_list_held(struct app *app, struct pf_buf *buf);
 /* For fetch_config: the lease has held from when the job was taken until now. */
 bool job_may_send(void *app, const struct fetch *fetch);
 size_t job_slots_free(const struct app *app);
+extern const char *const job_state_names[JOB_STATES];
+/* Looks at what must always hold; counts and logs what does not. */
+void job_check(struct app *app);
 /* Forgets all jobs, as a crash would. */
 void job_drop_all(struct app *app);
 

@@ -111,6 +111,7 @@ static int app_open_engine(struct app *app) {
 }
 
 static int app_open(struct app *app, struct pf_error *reterr) {
+  app->opened_ms = pf_clock_mono_ms();
   app->incarnation = pf_rand_secret_u64();
   app->stop.fire = app_on_stop;
   pf_map_init(&app->jobs);
@@ -146,11 +147,13 @@ int main(int argc, char **argv) {
   int rc = uv_loop_init(&app->loop);
   PF_ASSERT(rc == 0);
   pf_signals_open(&app->signals, &app->loop, app_on_drain, app);
+  pf_lag_open(&app->lag, &app->loop);
   struct pf_error why = {0};
   int err = app_open(app, &why);
   if (err) fprintf(stderr, "proxyfetch-executor: %s\n", why.text);
   uv_run(&app->loop, UV_RUN_DEFAULT);
   pf_signals_close(&app->signals);
+  pf_lag_close(&app->lag);
   uv_run(&app->loop, UV_RUN_DEFAULT);
   rc = uv_loop_close(&app->loop);
   PF_ASSERT(rc == 0);

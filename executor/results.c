@@ -31,6 +31,7 @@ struct result_origin {
 struct results {
   struct results_config config;
   struct pf_map origins;
+  struct results_stats stats;
   bool closing;
 };
 
@@ -45,8 +46,10 @@ static void origin_send_parked(struct result_origin *o) {
   pf_list_init(&now);
   pf_list_splice(&now, &o->parked);
   struct pf_list *link;
-  while ((link = pf_list_pop(&now)) != NULL)
+  while ((link = pf_list_pop(&now)) != NULL) {
+    o->results->stats.parked--;
     peer_send(o->peer, &call_of(link)->item);
+  }
 }
 
 /* Waits, then asks for the address again, then sends what is parked. */
@@ -59,6 +62,7 @@ static void origin_retry_later(struct result_origin *o) {
 
 static void origin_park(struct result_origin *o, struct result_call *call) {
   pf_list_push(&o->parked, &call->item.link);
+  o->results->stats.parked++;
   origin_retry_later(o);
 }
 
@@ -182,10 +186,12 @@ static void call_on_answer(
   if (!err && o->itself && hop_answer_decode(&decoded, hop_result_answers, answer))
     decoded = HOP_RESULT_RETRY;
   if (decoded == HOP_RESULT_RETRY) {
+    o->results->stats.failures++;
     origin_park(o, call);
     return;
   }
   o->calls--;
+  o->results->stats.held--;
   call->done(call, (enum hop_result_answer)decoded);
 }
 
@@ -194,11 +200,16 @@ void results_send(struct results *r, uint64_t origin, struct result_call *call) 
   call->origin = o;
   call->item.done = call_on_answer;
   o->calls++;
+  r->stats.held++;
   /* While one is waiting for the address, sending more to the old one is of no use. */
   if (!o->peer || !pf_list_empty(&o->parked))
     origin_park(o, call);
   else
     peer_send(o->peer, &call->item);
+}
+
+void results_read_stats(const struct results *r, struct results_stats *ret_stats) {
+  *ret_stats = r->stats;
 }
 
 /* ---- life ---- */

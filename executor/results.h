@@ -42,6 +42,11 @@ struct results *results_new(const struct results_config *config);
 /* Where an origin is, as the orchestrator says. */
 void results_learn(struct results *results, uint64_t origin, const char *url);
 void results_send(struct results *results, uint64_t origin, struct result_call *call);
+struct results_stats {
+  uint64_t failures;   /* calls parked because they were not taken */
+  size_t held, parked; /* not done; and waiting, among them */
+};
+void results_read_stats(const struct results *results, struct results_stats *ret_stats);
 /* Calls that are not done are forgotten: their done will not come. */
 void results_free(struct results *results);
 

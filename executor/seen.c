@@ -36,6 +36,13 @@ bool seen_has(const struct seen *seen, struct pf_fence fence) {
   return *word_of(e, fence.counter) & bit_of(fence.counter);
 }
 
+unsigned seen_epochs(const struct seen *seen) {
+  unsigned count = 0;
+  for (size_t i = 0; i < SEEN_EPOCHS; i++)
+    count += seen->epochs[i].bits != NULL;
+  return count;
+}
+
 /* The window of an epoch; a new one takes the place of that used longest ago. */
 static struct seen_epoch *epoch_take(struct seen *seen, struct pf_fence fence) {
   struct seen_epoch *oldest = &seen->epochs[0];

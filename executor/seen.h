@@ -35,6 +35,8 @@ struct seen {
 void seen_init(struct seen *seen);
 void seen_done(struct seen *seen);
 bool seen_has(const struct seen *seen, struct pf_fence fence);
+/* How many of the epochs are in use. */
+unsigned seen_epochs(const struct seen *seen);
 /* Remembers fence. */
 void seen_put(struct seen *seen, struct pf_fence fence);
 

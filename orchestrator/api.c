@@ -169,6 +169,8 @@ static void put_executor(struct app *app, const struct web_request *req, uint64_
     refuse(app, req, 429, "too_many_executors", "this queue serves no more executors");
   } else {
     if (!known) log_executor(app, &beat, "executor_joined");
+    app_check(
+        app); /* here, for want of a better clock: each second while there is work to be done */
     encode_epoch(app);
     exchange_append(&x, pf_buf_view(&aborts));
     exchange_close(&x, PF_ENOTFOUND, false);

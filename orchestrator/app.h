@@ -15,6 +15,7 @@
 
 #include "base/data_dir.h"
 #include "base/log.h"
+#include "loop/lag.h"
 #include "loop/signals.h"
 #include "orchestrator/config.h"
 #include "orchestrator/queue.h"
@@ -31,6 +32,7 @@ struct app {
   char dir[PF_DATA_DIR_MAX];
   struct pf_log log;
   struct pf_signals signals;
+  struct pf_lag lag;
   struct queue *queue;
   struct queue_db *db;
   struct http *http;
@@ -41,13 +43,15 @@ struct app {
   bool stopped;  /* nothing is written any more */
   int exit_code;
   int64_t opened_ms;
-  uint64_t invariant_failures; /* must stay 0 */
+  uint64_t invariant_failures; /* must stay 0; see app_check */
   struct pf_log_limit refused_items;
   struct pf_buf scratch; /* of one handler at a time */
 };
 
 /* The queue's clock. */
 int64_t app_now_us(void);
+/* Looks at some of what must always hold; counts and logs what does not. */
+void app_check(struct app *app);
 /* Ends the process in order: what has been decided is committed first. Harmless if repeated. */
 void app_drain(struct app *app);
 

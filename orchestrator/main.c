@@ -21,6 +21,15 @@ int64_t app_now_us(void) {
   return pf_clock_mono_ns() / 1000;
 }
 
+#define CHECKED_BUCKETS 10000 /* about a millisecond */
+
+void app_check(struct app *app) {
+  uint64_t broken = queue_check_some(app->queue, CHECKED_BUCKETS);
+  app->invariant_failures += broken;
+  if (broken)
+    pf_log(&app->log, PF_LOG_ERROR, "invariant_broken", "count=%llu", (unsigned long long)broken);
+}
+
 /* ---- stop ---- */
 
 static void web_closed(void *arg) {
@@ -147,6 +156,7 @@ static int app_open(struct app *app, struct pf_error *reterr) {
   app->dispatch = dispatch_new(app);
   turn_open(app);
   pf_signals_open(&app->signals, app->loop, app_on_drain, app);
+  pf_lag_open(&app->lag, app->loop);
   queue_db_begin(app->db, app_on_begun, app);
   return PF_OK;
 }
@@ -194,6 +204,7 @@ int main(int argc, char **argv) {
   }
   uv_run(&loop, UV_RUN_DEFAULT);
   pf_signals_close(&app.signals);
+  pf_lag_close(&app.lag);
   uv_run(&loop, UV_RUN_DEFAULT);
   PF_ASSERT(uv_loop_close(&loop) == 0);
   app_free(&app);

@@ -6,7 +6,6 @@
 #include "web/health.h"
 
 #define US_PER_S 1000000.0
-#define CHECKED_BUCKETS 10000 /* per reading: about a millisecond */
 
 static void print_inserts(struct pf_buf *buf, const struct queue_stats *stats) {
   static const char name[] = "pf_announcements_total";
@@ -65,13 +64,14 @@ void orchestrator_print_metrics(struct app *app, struct pf_buf *buf) {
   struct queue_stats stats;
   int64_t now_us = app_now_us();
   queue_read_stats(app->queue, now_us, &stats);
-  app->invariant_failures += queue_check_some(app->queue, CHECKED_BUCKETS);
+  app_check(app);
   print_now(buf, &stats);
   print_inserts(buf, &stats);
   print_dispatches(buf, &stats);
   print_ends(buf, &stats);
   metrics_counter(buf, "pf_invariant_failures_total",
       "Broken invariants seen at run time; must stay 0.", app->invariant_failures);
+  pf_lag_print(&app->lag, buf);
   store_print_metrics(queue_db_store(app->db), buf);
   web_print_metrics(app->web, buf);
   metrics_process(buf);

@@ -100,8 +100,26 @@ static bool job_is_sound(const struct queue *queue, const struct job *job) {
   return false;
 }
 
+/* Counters that are kept one by one say the same as what they count, and fences only rise: none is
+ * given out that a durable block does not cover. */
+static uint64_t totals_broken(const struct queue *queue) {
+  uint64_t jobs = 0;
+  int64_t leased = 0, slots = 0;
+  for (int i = 0; i < JOB_STATE_COUNT; i++)
+    jobs += queue->by_state[i];
+  PF_LIST_EACH(it, &queue->executors) {
+    const struct executor *executor = pf_container_of(it, struct executor, link);
+    leased += executor->leased_count;
+    slots += executor->slots;
+  }
+  return (uint64_t)(jobs != queue->jobs.count) +
+         (uint64_t)(leased != (int64_t)queue->by_state[JOB_LEASED]) +
+         (uint64_t)(slots != queue->slots) + (uint64_t)(queue->fence_next > queue->fence_reserved) +
+         (uint64_t)(queue->request_bytes < 0);
+}
+
 uint64_t queue_check_some(struct queue *queue, size_t buckets) {
-  uint64_t unsound = 0;
+  uint64_t unsound = totals_broken(queue);
   const struct pf_heap_node *timer = pf_heap_first(&queue->timers);
   if (timer && timer->key < queue->settled_us) unsound++;
   for (; queue->jobs.buckets && buckets > 0; buckets--) {

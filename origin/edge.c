@@ -280,6 +280,7 @@ static void open_handles(struct origin *origin) {
   uv_timer_init(origin->loop, &origin->beat);
   origin->prepare.data = origin->check.data = origin->tick.data = origin->beat.data = origin;
   origin->open_handles = 4;
+  pf_lag_open(&origin->lag, origin->loop);
 }
 
 static void start_handles(struct origin *origin) {
@@ -432,8 +433,10 @@ static void on_handle_closed(uv_handle_t *handle) {
 static void close_handles(struct origin *origin) {
   uv_handle_t *const handles[] = {(uv_handle_t *)&origin->prepare, (uv_handle_t *)&origin->check,
       (uv_handle_t *)&origin->tick, (uv_handle_t *)&origin->beat};
-  for (size_t i = 0; origin->open_handles && i < PF_COUNT(handles); i++)
+  if (origin->open_handles == 0) return;
+  for (size_t i = 0; i < PF_COUNT(handles); i++)
     uv_close(handles[i], on_handle_closed);
+  pf_lag_close(&origin->lag);
 }
 
 static void on_store_closed(void *arg) {

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "http/client.h"
 #include "http/peer.h"
+#include "loop/lag.h"
 #include "loop/signals.h"
 #include "origin/core.h"
 #include "store/store.h"
@@ -51,6 +52,7 @@ struct origin {
   uv_prepare_t prepare;
   uv_check_t check;
   uv_timer_t tick, beat;
+  struct pf_lag lag;
   int64_t tick_ns; /* when the next tick is due, monotonic */
   int open_parts;  /* of web, http, store */
   int open_handles;

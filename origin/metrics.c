@@ -48,6 +48,7 @@ static void print_core(const struct core *core, struct pf_buf *buf) {
 
 void origin_print_metrics(const struct origin *origin, struct pf_buf *buf) {
   print_core(&origin->core, buf);
+  pf_lag_print(&origin->lag, buf);
   store_print_metrics(origin->store, buf);
   web_print_metrics(origin->web, buf);
   metrics_process(buf);

@@ -45,6 +45,8 @@ static void socket_register(
 void http_multi_socket_opened(struct http_multi *multi, curl_socket_t fd) {
   struct http_socket *socket = socket_at(multi, fd);
   *socket = (struct http_socket){.generation = socket->generation + 1, .owned = true};
+  multi->open_sockets++;
+  multi->opened_total++;
 }
 
 static curl_socket_t multi_open_socket(
@@ -58,6 +60,7 @@ static curl_socket_t multi_open_socket(
 static int multi_close_socket(void *arg, curl_socket_t fd) {
   struct http_multi *multi = arg;
   struct http_socket *socket = socket_at(multi, fd);
+  if (socket->owned) multi->open_sockets--;
   socket->owned = false;
   socket->wanted = socket->registered = 0; /* closing it takes it out of the epoll set */
   socket->generation++;

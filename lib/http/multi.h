@@ -32,6 +32,7 @@ struct http_multi {
   unsigned handles;            /* uv handles not closed yet */
   struct http_socket *sockets; /* by descriptor */
   size_t socket_cap;
+  size_t open_sockets, opened_total;
   void (*done)(void *arg, CURL *easy, CURLcode result);
   void (*closed)(void *arg);
   void *arg; /* of done and closed */

@@ -439,6 +439,72 @@ test('what the queue says', async (t) => {
   });
 });
 
+const metricsOf = async (url) => {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return (name) => {
+    const line = text.split('\n').find((l) => l.startsWith(`${name} `));
+    assert.ok(line, `${name} is among the metrics`);
+    return Number(line.slice(name.length + 1));
+  };
+};
+
+test('metrics tell what happened, and nothing else', async (t) => {
+  const { queue, origin, executor, at, fetched } = await system(t, { args: ['--slots', '7'] });
+  await fetched('/uuid');
+  await fetched('/uuid');
+  await fetched('/uuid', { method: 'POST' });
+  await fetched('http://127.0.0.2:1/');
+  queue.onStart = () => 'no';
+  const refused = await queue.fetch(origin, { url: at('/uuid'), method: 'POST' });
+  await queue.starts.get(refused.job);
+  const again = queue.job(origin, { url: at('/uuid') });
+  assert.deepEqual(await queue.execute([again]), ['taken']);
+  assert.deepEqual(await queue.execute([again]), ['seen']);
+  const retried = await queue.fetch(origin, { url: at('/reset'), last: false });
+  assert.equal((await queue.completed(retried)).outcome, 'retry');
+  const hangs = await queue.fetch(origin, { url: at('/hang') });
+  await until(async () => (await metricsOf(executor.url))('pf_jobs{state="fetching"}') === 1, 'only /hang is left');
+  await until(async () => (await metricsOf(executor.url))('pf_jobs{state="reporting"}') === 0, 'all is reported');
+  const value = await metricsOf(executor.url);
+  const expected = {
+    'pf_jobs{state="starting"}': 0, 'pf_jobs{state="delivering"}': 0, pf_slots: 7, pf_slots_free: 6, pf_transfers: 1,
+    'pf_dispatches_total{answer="taken"}': 8, 'pf_dispatches_total{answer="seen"}': 1,
+    'pf_attempts_total{code="ok"}': 4, 'pf_attempts_total{code="policy_refused"}': 1, 'pf_attempts_total{code="reset"}': 1,
+    'pf_starts_total{answer="go"}': 1, 'pf_starts_total{answer="no"}': 1, pf_retries_total: 1, pf_aborted_total: 0,
+    'pf_deliveries_total{answer="accepted"}': 5, pf_delivery_failures_total: 0, pf_results_held: 0, pf_body_bytes: 0,
+    pf_dns_lookups_total: 0, pf_dns_running: 0, pf_heartbeat_failures_total: 0, pf_invariant_failures_total: 0,
+  };
+  for (const [name, count] of Object.entries(expected)) assert.equal(value(name), count, name);
+  assert.ok(value('pf_target_connections_reused_total') >= 1);
+  assert.ok(value('pf_target_connections') >= 1);
+  assert.ok(value('pf_target_connections_opened_total') >= value('pf_target_connections'));
+  assert.ok(value('pf_heartbeat_age_seconds') >= 0 && value('pf_heartbeat_age_seconds') < 1);
+  assert.ok(value('pf_loop_lag_seconds_max') >= value('pf_loop_lag_seconds'));
+
+  queue.aborts.push({ job: hangs.job, fence: hangs.fence });
+  await until(async () => (await metricsOf(executor.url))('pf_aborted_total') === 1, 'the abort is counted');
+
+  origin.onResult = () => 'retry';
+  const held = await queue.fetch(origin, { url: at('/bytes/1000'), include: ['body'] });
+  await until(async () => (await metricsOf(executor.url))('pf_delivery_failures_total') >= 2, 'it is sent again');
+  const later = await metricsOf(executor.url);
+  assert.equal(later('pf_results_held'), 1);
+  assert.equal(later('pf_body_bytes'), 1000);
+  origin.onResult = () => 'accepted';
+  await queue.completed(held);
+  await until(async () => (await metricsOf(executor.url))('pf_body_bytes') === 0, 'and then let go');
+  assert.equal((await metricsOf(executor.url))('pf_invariant_failures_total'), 0);
+});
+
+test('a name that is not there is counted', async (t) => {
+  const { executor, fetched } = await system(t);
+  assert.equal((await fetched('http://nothing.invalid/')).code, 'dns_failed');
+  const value = await metricsOf(executor.url);
+  assert.equal(value('pf_dns_lookups_total'), 1);
+  assert.equal(value('pf_dns_failures_total'), 1);
+  assert.equal(value('pf_dns_queued') + value('pf_dns_running'), 0);
+});
+
 test('results stay until the origin has taken them', async (t) => {
   const { queue, origin, executor, at, fetched } = await system(t);
 

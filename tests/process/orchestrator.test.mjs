@@ -260,6 +260,7 @@ test('metrics', async (t) => {
   assert.equal(value('pf_announcements_total{answer="queued"}'), 2);
   assert.equal(value('pf_job_ends_total{how="delivered"}'), 1);
   assert.equal(value('pf_invariant_failures_total'), 0);
+  assert.ok(value('pf_loop_lag_seconds_max') >= value('pf_loop_lag_seconds'));
 });
 
 test('bad input', async (t) => {

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "loop/lag.h"
 #include "loop/listen.h"
 #include "loop/signals.h"
 
@@ -145,8 +147,58 @@ static void test_the_loop_ends_after_draining(void **state) {
   assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+#define BLOCKED_MS 60
+
+struct blocked {
+  struct pf_lag lag;
+  uv_timer_t block, end;
+  int64_t calm_ns; /* the largest lag before the loop was blocked */
+};
+
+static void blocked_end(uv_timer_t *timer) {
+  struct blocked *b = timer->data;
+  uv_close((uv_handle_t *)&b->block, NULL);
+  uv_close((uv_handle_t *)&b->end, NULL);
+}
+
+/* Begins just before the look is due, and is busy until well after. */
+static void blocked_block(uv_timer_t *timer) {
+  struct blocked *b = timer->data;
+  b->calm_ns = pf_lag_max_ns(&b->lag);
+  int64_t until_ns = b->lag.due_ns + (int64_t)BLOCKED_MS * 1000000;
+  while (pf_clock_mono_ns() < until_ns)
+    ;
+}
+
+static void test_a_blocked_loop_shows_as_lag(void **state) {
+  (void)state;
+  uv_loop_t loop;
+  struct blocked b;
+  assert_int_equal(uv_loop_init(&loop), 0);
+  pf_lag_open(&b.lag, &loop);
+  uv_timer_init(&loop, &b.block);
+  uv_timer_init(&loop, &b.end);
+  b.block.data = b.end.data = &b;
+  uv_timer_start(&b.block, blocked_block, PF_LAG_EVERY_MS / 2, 0);
+  uv_timer_start(&b.end, blocked_end, 2 * PF_LAG_EVERY_MS + BLOCKED_MS, 0);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  assert_int_equal(b.calm_ns, 0);
+  assert_true(pf_lag_max_ns(&b.lag) >= (int64_t)BLOCKED_MS * 1000000);
+  struct pf_buf text;
+  pf_buf_init(&text, 4096);
+  pf_lag_print(&b.lag, &text);
+  pf_buf_append(&text, "", 1);
+  assert_non_null(strstr(text.data, "\npf_loop_lag_seconds "));
+  assert_non_null(strstr(text.data, "\npf_loop_lag_seconds_max 0."));
+  pf_buf_done(&text);
+  pf_lag_close(&b.lag);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_a_blocked_loop_shows_as_lag),
       cmocka_unit_test(test_port_zero_is_one_port_for_all_addresses),
       cmocka_unit_test(test_a_taken_port_is_refused_and_named),
       cmocka_unit_test(test_a_foreign_address_is_refused),
