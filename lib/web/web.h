@@ -82,7 +82,8 @@ struct web_listener_config {
   const char *const *allowed_hosts;
 };
 
-/* Creates the server without any listener. Errors: PF_ENOMEM. */
+/* Creates the server without any listener. Raise the limit of open files before: lws sizes its
+ * tables by it. Errors: PF_ENOMEM. */
 PF_MUST_CHECK int web_new(struct web **ret_web, uv_loop_t *loop, struct pf_error *reterr);
 
 /* Starts listening. *ret_bound has the real ports. Errors: PF_EADDRINUSE, PF_EPERM, PF_EINVAL, each
