@@ -9,7 +9,7 @@
 // once, after one burst that does not count; the very first fetch of all is shown as the cold one.
 // The exit code is 0 only if every fetch got exactly one enqueued and then one good result.
 import { createRequire } from 'node:module';
-import { availableParallelism, cpus } from 'node:os';
+import os from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { connect } from '../js/proxyfetch.mjs';
@@ -182,7 +182,7 @@ async function main(argv) {
   const progress = (what) => live && process.stderr.write(`\r\x1b[K${what} …`);
   const found = await measure({ ...given, WebSocket: webSocketClass(), progress });
   if (live) process.stderr.write('\r\x1b[K');
-  const machine = `${cpus()[0]?.model ?? 'unknown processor'}, ${availableParallelism?.() ?? cpus().length} cores`;
+  const machine = `${os.cpus()[0]?.model ?? 'unknown processor'}, ${os.cpus().length} cores`;
   const header = { date: new Date().toISOString(), url: given.url, target: given.target, node: process.version, machine };
   if (given.json) console.log(JSON.stringify({ ...header, ...found }, null, 2));
   else console.log(`${header.date}, node ${header.node}, ${machine}\n${given.url} fetches ${given.target}; all times in ms\n\n${report(found)}`);

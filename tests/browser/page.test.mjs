@@ -2,7 +2,8 @@
 // leaves pictures there.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { startSystem } from '../process/lib/system.mjs';
+import { until } from '../process/lib/process.mjs';
+import { http, startSystem } from '../process/lib/system.mjs';
 import { addPage, openPage, startBrowser } from './lib.mjs';
 
 const shots = process.env.PF_SCREENSHOTS;
@@ -176,6 +177,19 @@ test('the page', async (t) => {
       await page.locator('#load-figures', { hasText: '1,000 of 1,000' }).waitFor();
       await shoot(page, name);
     }
+  });
+
+  await t.test('a job without an executor says that it waits, and runs when one comes', async (t) => {
+    const page = await open(t);
+    await system.crash('executor');
+    const queue = `http://127.0.0.1:${system.ports.orchestrator}/v1/queue`;
+    await until(async () => !(await http(queue)).body.executors.length, 'the executor is missed');
+    const job = await fetchUrl(page, `${system.target}/uuid`, 'waiting');
+    await job.locator('summary').first().click();
+    assert.match(await job.locator('.notice').textContent(), /no executor is there/);
+    await system.restart('executor');
+    await job.locator('.badge', { hasText: '200' }).waitFor();
+    assert.deepEqual(page.complaints, []);
   });
 
   // Last: it ends what the others need.
