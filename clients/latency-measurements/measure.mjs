@@ -3,10 +3,11 @@
 // client: what a fetch takes, alone and among many, and whether each one ended exactly once.
 //
 //   node clients/latency-measurements/measure.mjs [--url ws://localhost:8787] [--target URL]
-//     [--concurrency 1,10,100,1000] [--rounds 5] [--timeout 60] [--json]
+//     [--concurrency 1,10,100,1000] [--rounds N] [--timeout 60] [--json]
 //
 // It sends nothing but type, url and clientId. A level is `rounds` bursts of that many fetches at
-// once, after one burst that does not count; the very first fetch of all is shown as the cold one.
+// once (by default 5, and at least 100 fetches), after one burst that does not count; the very first
+// fetch of all is shown as the cold one.
 // The exit code is 0 only if every fetch got exactly one enqueued and then one good result.
 import { createRequire } from 'node:module';
 import os from 'node:os';
@@ -15,8 +16,9 @@ import { parseArgs } from 'node:util';
 import { connect } from '../js/proxyfetch.mjs';
 
 const DEFAULTS = { url: 'ws://localhost:8787/', target: 'http://localhost:8790/latency-test/uuid',
-  concurrency: '1,10,100,1000', rounds: '5', timeout: '60' };
+  concurrency: '1,10,100,1000', timeout: '60' };
 const CONCURRENCY_MAX = 100_000;
+const ROUNDS = 5, FETCHES_MIN = 100; // of a level, unless told
 
 // ---- pure parts ----
 
@@ -128,8 +130,9 @@ export async function measure({ url, target, concurrency, rounds, timeoutMs, Web
     for (const level of concurrency) {
       if (client.state !== 'open') break;
       progress(`${level} at once`);
-      found.levels.push(await measureLevel(client, target, level, rounds));
-      count += level * (rounds + 1);
+      const bursts = rounds ?? Math.max(ROUNDS, Math.ceil(FETCHES_MIN / level));
+      found.levels.push(await measureLevel(client, target, level, bursts));
+      count += level * (bursts + 1);
     }
   } finally {
     clearInterval(watch);
@@ -153,13 +156,13 @@ export function options(argv) {
   const names = Object.keys(DEFAULTS).map((name) => [name, { type: 'string', default: DEFAULTS[name] }]);
   let values;
   try {
-    ({ values } = parseArgs({ args: argv, options: { ...Object.fromEntries(names), json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false } } }));
+    ({ values } = parseArgs({ args: argv, options: { ...Object.fromEntries(names), rounds: { type: 'string' },
+      json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } } }));
   } catch (why) {
     throw new UsageError(why.message);
   }
   return { ...values, concurrency: values.concurrency.split(',').map((text) => wholeNumber('concurrency', text, CONCURRENCY_MAX)),
-    rounds: wholeNumber('rounds', values.rounds, 1000), timeoutMs: 1000 * wholeNumber('timeout', values.timeout, 3600) };
+    rounds: values.rounds && wholeNumber('rounds', values.rounds, 1000), timeoutMs: 1000 * wholeNumber('timeout', values.timeout, 3600) };
 }
 
 /** Node has a WebSocket of its own from 22 on; before, that of the package next to the client. */
@@ -175,7 +178,7 @@ function webSocketClass() {
 async function main(argv) {
   const given = options(argv);
   if (given.help) {
-    console.log('usage: node measure.mjs [--url WS] [--target URL] [--concurrency 1,10,100,1000] [--rounds 5] [--timeout S] [--json]');
+    console.log('usage: node measure.mjs [--url WS] [--target URL] [--concurrency 1,10,100,1000] [--rounds N] [--timeout S] [--json]');
     return 0;
   }
   const live = process.stderr.isTTY;
