@@ -24,7 +24,7 @@ struct control {
   bool beating; /* a heartbeat is under way */
   bool reached; /* the last one was answered */
   bool told;    /* somebody has been told that it was not */
-  int64_t sent_at_ms;
+  int64_t sent_at_ms, reached_since_ms;
   bool last;                     /* it is the one that deregisters */
   void (*gone)(struct app *app); /* after that one */
 };
@@ -49,6 +49,7 @@ static void beat_log(struct control *c, const struct http_call *call) {
   if (ok == c->reached && c->told) return;
   c->told = true;
   c->reached = ok;
+  c->reached_since_ms = pf_clock_mono_ms();
   if (ok)
     pf_log(
         &c->app->log, PF_LOG_INFO, "orchestrator_reached", "url=%s", c->app->config.orchestrator);
@@ -184,14 +185,16 @@ static void post_execute(struct app *app, const struct web_request *req) {
 }
 
 static void get_health(struct app *app, const struct web_request *req) {
-  char text[160];
-  int len = snprintf(text, sizeof(text),
-      "{\"status\":\"%s\",\"slots\":%zu,\"jobs\":%zu,\"orchestrator\":\"%s\"}",
-      app->draining ? "draining" : "ok", app->slots, app->jobs.count,
-      app_may_act(app) ? "reached" : "unreachable");
-  struct web_response response = {
-      .status = 200, .content_type = HTTP_CONTENT_JSON, .body = pf_slice(text, (size_t)len)};
-  web_respond(app->web, req->id, &response);
+  web_respond_health(app->web, req->id, "executor");
+}
+
+static void get_health_detailed(struct app *app, const struct web_request *req) {
+  struct health health;
+  struct pf_buf body;
+  pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
+  executor_report_health(app, &health, &body);
+  web_respond_health_detailed(app->web, req->id, &health);
+  pf_buf_done(&body);
 }
 
 static void get_metrics(struct app *app, const struct web_request *req) {
@@ -209,7 +212,7 @@ static const struct {
   const char *path;
   void (*handle)(struct app *app, const struct web_request *req);
 } routes[] = {{WEB_POST, "/v1/execute", post_execute}, {WEB_GET, "/health", get_health},
-    {WEB_GET, "/metrics", get_metrics}};
+    {WEB_GET, "/health/detailed", get_health_detailed}, {WEB_GET, "/metrics", get_metrics}};
 
 static void control_on_request(void *arg, const struct web_request *req) {
   struct app *app = arg;
@@ -260,10 +263,16 @@ int control_open(struct app *app, struct pf_error *reterr) {
   pf_buf_init(&c->scratch, BATCH_HEAD_MAX);
   snprintf(c->beat_url, sizeof(c->beat_url), "%s/v1/executors/%016llx", app->config.orchestrator,
       (unsigned long long)app->id);
+  c->reached_since_ms = app->opened_ms;
   c->beat_timer.fire = beat_on_timer;
   beat_on_timer(&c->beat_timer);
   pf_listen_announce("proxyfetch-executor", &bound);
   return PF_OK;
+}
+
+bool control_reached(const struct app *app, int64_t *ret_since_ms) {
+  *ret_since_ms = pf_clock_mono_ms() - app->control->reached_since_ms;
+  return app->control->reached;
 }
 
 int64_t control_heartbeat_age_ms(const struct app *app) {

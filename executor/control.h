@@ -18,6 +18,8 @@ PF_MUST_CHECK int control_open(struct app *app, struct pf_error *reterr);
 void control_leave(struct app *app);
 /* One last heartbeat without any job, then done. */
 void control_deregister(struct app *app, void (*done)(struct app *app));
+/* Was the last heartbeat answered, and for how long has that been so? */
+bool control_reached(const struct app *app, int64_t *ret_since_ms);
 /* Since the last heartbeat that was answered left; -1 if none has been. */
 int64_t control_heartbeat_age_ms(const struct app *app);
 void control_free(struct app *app);

@@ -97,3 +97,55 @@ void executor_print_metrics(struct app *app, struct pf_buf *buf) {
   web_print_metrics(app->web, buf);
   metrics_process(buf);
 }
+
+/* ---- health ---- */
+
+static void report_orchestrator(const struct app *app, struct health *h) {
+  struct json_writer *w = &h->json;
+  int64_t since_ms;
+  bool reached = control_reached(app, &since_ms);
+  json_begin_object(w, "orchestrator");
+  json_put_text(w, "url", app->config.orchestrator);
+  json_put_bool(w, "reachable", reached);
+  json_put_int(w, "sinceMs", since_ms);
+  json_put_int(w, "heartbeatAgeMs", control_heartbeat_age_ms(app));
+  json_end_object(w);
+  if (!app_may_act(app))
+    health_reason(h, HEALTH_FAILING, "lease_over",
+        "no heartbeat was answered within --lease-ms; no request leaves");
+  else if (!reached)
+    health_reason(h, HEALTH_DEGRADED, "orchestrator_unreachable",
+        "no answer for %lld ms; the lease still holds", (long long)since_ms);
+}
+
+static void report_jobs(const struct app *app, struct health *h) {
+  struct json_writer *w = &h->json;
+  struct results_stats results;
+  results_read_stats(app->results, &results);
+  size_t slots_free = job_slots_free(app);
+  json_begin_object(w, "jobs");
+  for (int i = 0; i < JOB_STATES; i++)
+    json_put_int(w, job_state_names[i], (int64_t)app->job_count[i]);
+  json_end_object(w);
+  json_put_int(w, "slots", (int64_t)app->slots);
+  json_put_int(w, "slotsFree", (int64_t)slots_free);
+  json_put_int(w, "resultsParked", (int64_t)results.parked);
+  json_put_int(w, "bodyBytes", (int64_t)fetch_buffered(app->engine));
+  if (app->draining)
+    health_reason(h, HEALTH_DEGRADED, "draining", "the process is about to end");
+  else if (slots_free == 0)
+    health_reason(h, HEALTH_DEGRADED, "no_free_slot",
+        "all slots are taken, or answers fill --buffer-max; no job is taken");
+  if (results.parked)
+    health_reason(h, HEALTH_DEGRADED, "results_wait",
+        "%zu results wait for their origins to take them", results.parked);
+}
+
+void executor_report_health(struct app *app, struct health *h, struct pf_buf *buf) {
+  job_check(app);
+  health_begin(h, buf, "executor", pf_clock_mono_ms() - app->opened_ms);
+  report_orchestrator(app, h);
+  report_jobs(app, h);
+  health_check_loop(h, pf_lag_max_ns(&app->lag), app->stats.invariant_failures);
+  health_end(h);
+}

@@ -254,6 +254,15 @@ static void get_queue(struct app *app, const struct web_request *req) {
   pf_buf_done(&body);
 }
 
+static void get_health_detailed(struct app *app, const struct web_request *req) {
+  struct health health;
+  struct pf_buf body;
+  pf_buf_init(&body, ANSWER_MAX);
+  orchestrator_report_health(app, &health, &body);
+  web_respond_health_detailed(app->web, req->id, &health);
+  pf_buf_done(&body);
+}
+
 static void get_metrics(struct app *app, const struct web_request *req) {
   struct pf_buf body;
   pf_buf_init(&body, ANSWER_MAX);
@@ -282,6 +291,7 @@ static const struct route routes[] = {
     {WEB_GET, "/v1/queue", NULL, get_queue, NULL},
     {WEB_GET, "/metrics", NULL, get_metrics, NULL},
     {WEB_GET, "/health", NULL, get_health, NULL},
+    {WEB_GET, "/health/detailed", NULL, get_health_detailed, NULL},
 };
 
 static bool route_matches(const struct route *route, struct pf_slice path, uint64_t *ret_id) {

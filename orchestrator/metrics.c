@@ -1,5 +1,6 @@
 #include "orchestrator/metrics.h"
 
+#include "base/clock.h"
 #include "base/metrics.h"
 #include "orchestrator/app.h"
 #include "store/metrics.h"
@@ -75,4 +76,44 @@ void orchestrator_print_metrics(struct app *app, struct pf_buf *buf) {
   store_print_metrics(queue_db_store(app->db), buf);
   web_print_metrics(app->web, buf);
   metrics_process(buf);
+}
+
+/* ---- health ---- */
+
+static void report_queue(const struct app *app, struct health *h, const struct queue_stats *stats) {
+  struct json_writer *w = &h->json;
+  json_begin_object(w, "queue");
+  for (int i = 0; i < JOB_STATE_COUNT; i++)
+    json_put_int(w, job_state_names[i], (int64_t)stats->by_state[i]);
+  json_put_int(w, "oldestReadyMs", stats->oldest_ready_us / 1000);
+  json_end_object(w);
+  if (stats->loading)
+    health_reason(h, HEALTH_DEGRADED, "loading", "jobs of earlier runs are still being read");
+  if ((int64_t)stats->jobs >= app->config.queue_max)
+    health_reason(h, HEALTH_DEGRADED, "queue_full", "--queue-max is reached; new jobs are put off");
+}
+
+static void report_executors(struct health *h, const struct queue_stats *stats) {
+  struct json_writer *w = &h->json;
+  json_put_int(w, "origins", (int64_t)stats->origins);
+  json_put_int(w, "executors", (int64_t)stats->executors);
+  json_put_int(w, "slots", (int64_t)stats->slots);
+  json_put_int(w, "slotsFree", (int64_t)stats->free_slots);
+  if (stats->executors == 0)
+    health_reason(h, HEALTH_DEGRADED, "no_executor", "no executor is alive; jobs wait");
+  else if (stats->free_slots == 0)
+    health_reason(h, HEALTH_DEGRADED, "no_free_slot", "all %llu slots are taken; jobs wait",
+        (unsigned long long)stats->slots);
+}
+
+void orchestrator_report_health(struct app *app, struct health *h, struct pf_buf *buf) {
+  struct queue_stats stats;
+  app_check(app);
+  queue_read_stats(app->queue, app_now_us(), &stats);
+  health_begin(h, buf, "orchestrator", pf_clock_mono_ms() - app->opened_ms);
+  report_queue(app, h, &stats);
+  report_executors(h, &stats);
+  store_report_health(queue_db_store(app->db), h);
+  health_check_loop(h, pf_lag_max_ns(&app->lag), app->invariant_failures);
+  health_end(h);
 }

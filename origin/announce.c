@@ -132,6 +132,7 @@ static void on_accepted(struct core *core, struct job *job, const struct hop_job
   job->no_executor = reply->no_executor;
   if (!job->accepted) {
     job->accepted = true;
+    core->accepted++;
     job->accepted_ns = core->now_ns;
     announce_tell_enqueued(core, job);
   }

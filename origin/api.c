@@ -79,14 +79,27 @@ static void respond_metrics(struct origin *origin, const struct web_request *req
   pf_buf_done(&body);
 }
 
+static void respond_health(struct origin *origin, const struct web_request *request) {
+  struct health health;
+  struct pf_buf body;
+  pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
+  origin_enter(origin);
+  origin_report_health(origin, &health, &body);
+  web_respond_health_detailed(origin->web, request->id, &health);
+  pf_buf_done(&body);
+}
+
 /* True if the path was one of those that every process has. */
 static bool route_common(struct origin *origin, const struct web_request *request) {
   bool health = pf_slice_is(request->path, "/health");
-  if (!health && !pf_slice_is(request->path, "/metrics")) return false;
+  bool detailed = pf_slice_is(request->path, "/health/detailed");
+  if (!health && !detailed && !pf_slice_is(request->path, "/metrics")) return false;
   if (request->method != WEB_GET && request->method != WEB_HEAD)
     respond_no_method(origin, request, "GET");
   else if (health)
     web_respond_health(origin->web, request->id, "origin");
+  else if (detailed)
+    respond_health(origin, request);
   else
     respond_metrics(origin, request);
   return true;

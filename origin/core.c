@@ -297,6 +297,21 @@ uint64_t core_low(const struct core *core) {
   return core->next_local;
 }
 
+size_t core_outbox(const struct core *core) {
+  return core->job_count[JOB_PENDING] - core->accepted;
+}
+
+static int64_t age_of_first_ms(const struct core *core, const struct pf_list *jobs) {
+  if (pf_list_empty(jobs)) return 0;
+  return (core->now_ns - pf_container_of(jobs->next, struct job, by_id)->received_ns) / 1000000;
+}
+
+int64_t core_oldest_ms(const struct core *core) {
+  int64_t old_ms = age_of_first_ms(core, &core->jobs_old);
+  int64_t live_ms = age_of_first_ms(core, &core->jobs_live);
+  return old_ms > live_ms ? old_ms : live_ms;
+}
+
 size_t core_pending(const struct core *core) {
   return core->jobs.count - core->job_count[JOB_PARKED];
 }

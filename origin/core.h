@@ -233,7 +233,8 @@ struct core {
   struct pf_map jobs;
   struct pf_list jobs_old, jobs_live;
   size_t job_count[JOB_STATE_COUNT];
-  bool loading; /* jobs of earlier runs are still being read */
+  size_t accepted; /* of the pending ones: the queue has them */
+  bool loading;    /* jobs of earlier runs are still being read */
   uint64_t load_cursor;
   struct pf_heap deadlines, announces;
   struct pf_list announce_ready;
@@ -308,6 +309,10 @@ void core_on_queue_epoch(struct core *core, uint64_t epoch);
 void core_on_queue_down(struct core *core);
 uint64_t core_low(const struct core *core); /* everything below is done */
 size_t core_pending(const struct core *core);
+/* Jobs that the queue has not accepted yet. */
+size_t core_outbox(const struct core *core);
+/* Age of the oldest job that is not done and not parked; 0 if there is none. */
+int64_t core_oldest_ms(const struct core *core);
 void core_on_results(struct core *core, uint64_t request, struct pf_slice batch);
 void core_on_status(struct core *core, uint64_t request, struct pf_slice batch);
 

@@ -188,7 +188,14 @@ static void queue_batch_head(void *arg, struct pf_buf *head) {
   hop_jobs_head_encode(head, &batch);
 }
 
+static void queue_note(struct origin *origin, bool reached) {
+  if (origin->queue_reached == reached) return;
+  origin->queue_reached = reached;
+  origin->queue_since_ms = pf_clock_mono_ms();
+}
+
 static void queue_failed(struct origin *origin, int status, const char *why) {
+  queue_note(origin, false);
   core_on_queue_down(origin_enter(origin));
   if (pf_log_allow(&origin->queue_down_log, pf_clock_mono_ms(), 1, 10000))
     pf_log(origin->log, PF_LOG_WARN, "orchestrator_unreachable",
@@ -200,10 +207,12 @@ static void queue_on_batch(void *arg, int err, int status, struct pf_slice answe
   struct origin *origin = arg;
   struct hop_jobs_reply_head head;
   if (origin->closing) return;
-  if (err || hop_jobs_reply_head_decode(&head, answer_batch))
+  if (err || hop_jobs_reply_head_decode(&head, answer_batch)) {
     queue_failed(origin, status, pf_err_text(err ? err : PF_EINVAL));
-  else
-    core_on_queue_epoch(origin_enter(origin), head.epoch);
+    return;
+  }
+  queue_note(origin, true);
+  core_on_queue_epoch(origin_enter(origin), head.epoch);
 }
 
 static void registration_on_done(struct http_call *call) {
@@ -217,13 +226,14 @@ static void registration_on_done(struct http_call *call) {
     return;
   }
   origin->registered_ms = pf_clock_mono_ms();
+  queue_note(origin, true);
   core_on_queue_epoch(origin_enter(origin), head.epoch);
 }
 
-/* Each second while jobs are pending, else rarely: the orchestrator can find us, learns the
- * watermark, and we learn its epoch. */
+/* Each second while jobs are pending or the orchestrator is away, else rarely: the orchestrator can
+ * find us, learns the watermark, and we learn its epoch. */
 static void register_if_due(struct origin *origin) {
-  bool due = origin->core.queue_epoch == 0 || core_pending(&origin->core) > 0 ||
+  bool due = !origin->queue_reached || core_pending(&origin->core) > 0 ||
              pf_clock_mono_ms() - origin->registered_ms >= IDLE_REGISTER_MS;
   if (!due || origin->registering || origin->closing) return;
   origin->registering = true;
@@ -394,6 +404,7 @@ static void start_on_done(struct store_req *req, int err) {
 int origin_open(struct origin *origin, uv_loop_t *loop, const struct origin_config *config,
     const struct pf_log *log, struct pf_error *reterr) {
   *origin = (struct origin){.config = config, .log = log, .loop = loop};
+  origin->opened_ms = origin->queue_since_ms = pf_clock_mono_ms();
   pf_buf_init(&origin->registration_body, PF_BUF_MAX_DEFAULT);
   char path[1100];
   snprintf(path, sizeof(path), "%s/origin.db", config->data);

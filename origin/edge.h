@@ -48,6 +48,8 @@ struct origin {
   struct pf_listen_addr bound, internal_bound;
   bool registering, opened, closing;
   int64_t registered_ms; /* last answer */
+  bool queue_reached;    /* the last call to the orchestrator was answered */
+  int64_t queue_since_ms, opened_ms;
   struct pf_log_limit queue_down_log;
   uv_prepare_t prepare;
   uv_check_t check;

@@ -40,6 +40,7 @@ static void job_set_deadline(struct core *core, struct job *job) {
 void jobs_move(struct core *core, struct job *job, enum job_state to) {
   PF_ASSERT(job_allowed[job->state] & PF_BIT(to));
   core->job_count[job->state]--;
+  if (job->accepted) core->accepted -= job->state == JOB_PENDING;
   job->state = to;
   core->job_count[to]++;
   if (to == JOB_PENDING) {
@@ -70,6 +71,7 @@ void jobs_forget(struct core *core, struct job *job) {
   if (session) session->pending--;
   if (job->submit_scope) submits_remove(core, job);
   core->job_count[job->state]--;
+  if (job->accepted) core->accepted -= job->state == JOB_PENDING;
   pf_map_del(&core->jobs, &job->node);
   pf_list_del(&job->by_id);
   pf_list_del(&job->ready);

@@ -1,5 +1,6 @@
 #include "origin/metrics.h"
 
+#include "base/clock.h"
 #include "base/metrics.h"
 #include "store/metrics.h"
 #include "web/health.h"
@@ -18,6 +19,10 @@ static void print_core(const struct core *core, struct pf_buf *buf) {
   metrics_family(buf, "pf_jobs", "gauge", "Jobs that are not done, by state.");
   for (int i = 0; i < JOB_STATE_COUNT; i++)
     metrics_sample(buf, "pf_jobs", "state", state_names[i], (double)core->job_count[i]);
+  metrics_gauge(
+      buf, "pf_outbox", "Jobs that the queue has not accepted yet.", (double)core_outbox(core));
+  metrics_gauge(buf, "pf_oldest_job_seconds", "Age of the oldest job that is not done.",
+      (double)core_oldest_ms(core) / 1e3);
   metrics_family(buf, "pf_results_total", "counter", "Results taken, by what became of them.");
   metrics_sample(buf, "pf_results_total", "outcome", "ok", (double)stats->results_ok);
   metrics_sample(buf, "pf_results_total", "outcome", "failed", (double)stats->results_failed);
@@ -42,14 +47,59 @@ static void print_core(const struct core *core, struct pf_buf *buf) {
       buf, "pf_results_kept", "Finished jobs that can be read.", (double)core->result_rows);
   metrics_gauge(
       buf, "pf_announcements_in_flight", "Announcements without an answer yet.", core->announcing);
-  metrics_gauge(
-      buf, "pf_queue_reachable", "1 while the orchestrator answers.", core->announce_retry_ms == 0);
 }
 
 void origin_print_metrics(const struct origin *origin, struct pf_buf *buf) {
   print_core(&origin->core, buf);
+  metrics_gauge(
+      buf, "pf_queue_reachable", "1 while the orchestrator answers.", origin->queue_reached);
   pf_lag_print(&origin->lag, buf);
   store_print_metrics(origin->store, buf);
   web_print_metrics(origin->web, buf);
   metrics_process(buf);
+}
+
+/* ---- health ---- */
+
+static void report_orchestrator(const struct origin *origin, struct health *h) {
+  int64_t since_ms = pf_clock_mono_ms() - origin->queue_since_ms;
+  json_begin_object(&h->json, "orchestrator");
+  json_put_text(&h->json, "url", origin->config->orchestrator);
+  json_put_bool(&h->json, "reachable", origin->queue_reached);
+  json_put_int(&h->json, "sinceMs", since_ms);
+  json_end_object(&h->json);
+  if (!origin->queue_reached)
+    health_reason(h, HEALTH_DEGRADED, "orchestrator_unreachable",
+        "no answer for %lld ms; new fetches are kept until it answers", (long long)since_ms);
+}
+
+static void report_jobs(const struct origin *origin, struct health *h) {
+  const struct core *core = &origin->core;
+  size_t parked = core->job_count[JOB_PARKED];
+  json_begin_object(&h->json, "jobs");
+  for (int i = 0; i < JOB_STATE_COUNT; i++)
+    json_put_int(&h->json, state_names[i], (int64_t)core->job_count[i]);
+  json_put_int(&h->json, "outbox", (int64_t)core_outbox(core));
+  json_put_int(&h->json, "oldestMs", core_oldest_ms(core));
+  json_end_object(&h->json);
+  if (core->loading)
+    health_reason(h, HEALTH_DEGRADED, "loading", "jobs of earlier runs are still being read");
+  if (parked)
+    health_reason(h, HEALTH_DEGRADED, "parked",
+        "%zu jobs wait for an operator: proxyfetch jobs list --state parked", parked);
+  if ((int64_t)core_pending(core) >= core->limits->pending_max)
+    health_reason(h, HEALTH_DEGRADED, "busy", "--pending-max is reached; new fetches are refused");
+}
+
+void origin_report_health(struct origin *origin, struct health *h, struct pf_buf *buf) {
+  struct web_stats web;
+  health_begin(h, buf, "origin", pf_clock_mono_ms() - origin->opened_ms);
+  report_orchestrator(origin, h);
+  report_jobs(origin, h);
+  store_report_health(origin->store, h);
+  web_read_stats(origin->web, &web);
+  json_put_int(&h->json, "connections", (int64_t)web.connections);
+  json_put_int(&h->json, "sockets", (int64_t)web.sockets);
+  health_check_loop(h, pf_lag_max_ns(&origin->lag), origin->core.stats.invariant_failures);
+  health_end(h);
 }

@@ -16,6 +16,13 @@ void web_respond_health(struct web *web, uint64_t request, const char *role) {
           .status = 200, .content_type = "application/json", .body = pf_slice(body, (size_t)len)});
 }
 
+void web_respond_health_detailed(struct web *web, uint64_t request, const struct health *health) {
+  web_respond(web, request,
+      &(struct web_response){.status = health->status == HEALTH_FAILING ? 503 : 200,
+          .content_type = "application/json",
+          .body = pf_buf_view(health->json.buf)});
+}
+
 bool web_version_fits(struct web *web, const struct web_request *req) {
   struct pf_slice version;
   if (!web_request_header(req, "x-pf-version", &version) || pf_slice_is(version, HOP_VERSION))

@@ -6,9 +6,12 @@
 
 #include "base/buf.h"
 #include "web/web.h"
+#include "wire/health.h"
 
 /* GET /health: {"status":"ok","role":…,"pid":…,"version":…}. Cheap, for load balancers. */
 void web_respond_health(struct web *web, uint64_t request, const char *role);
+/* GET /health/detailed: a report that has ended; 503 if it is failing. */
+void web_respond_health_detailed(struct web *web, uint64_t request, const struct health *health);
 /* True unless the request names another version of the hop (wire/hop.h) than we speak; it is then
  * answered already. */
 bool web_version_fits(struct web *web, const struct web_request *req);

@@ -47,6 +47,7 @@ async function system(t, { args = [], env, allow = [], name, command } = {}) {
 
 const everything = { include: ['headers', 'body', 'timings'] };
 const failure = ({ code, certainty }) => ({ code, certainty });
+const healthOf = async (url) => (await fetch(`${url}/health/detailed`)).json();
 const header = (result, name) =>
   result.headers.filter(([n]) => n.toLowerCase() === name.toLowerCase()).map(([, value]) => value);
 
@@ -434,8 +435,8 @@ test('what the queue says', async (t) => {
     assert.equal((await (await fetch(`${executor.url}/nothing`)).json()).error.code, 'not_found');
     const { body } = await post(url, Buffer.concat([record(head), record({ job: 'x' })]));
     assert.equal(records(body)[1].head.answer, 'refused');
-    const health = await (await fetch(`${executor.url}/health`)).json();
-    assert.deepEqual(health, { status: 'ok', slots: 3, jobs: 0, orchestrator: 'reached' });
+    const { status, role, pid } = await (await fetch(`${executor.url}/health`)).json();
+    assert.deepEqual({ status, role, pid }, { status: 'ok', role: 'executor', pid: executor.pid });
   });
 });
 
@@ -505,6 +506,43 @@ test('a name that is not there is counted', async (t) => {
   assert.equal(value('pf_dns_queued') + value('pf_dns_running'), 0);
 });
 
+test('health in detail', async (t) => {
+  const { queue, origin, executor, at } = await system(t, { args: ['--slots', '2'] });
+  const codes = async () => (await healthOf(executor.url)).reasons.map(({ code }) => code).sort();
+  const good = await healthOf(executor.url);
+  assert.equal(good.status, 'ok');
+  assert.deepEqual(good.reasons, []);
+  assert.equal(good.pid, executor.pid);
+  assert.deepEqual([good.role, good.slots, good.slotsFree, good.orchestrator.reachable], ['executor', 2, 2, true]);
+  assert.ok(good.uptimeMs > 0 && good.orchestrator.sinceMs <= good.uptimeMs);
+
+  origin.onResult = () => 'retry';
+  const held = [await queue.fetch(origin, { url: at('/uuid') }), await queue.fetch(origin, { url: at('/uuid') })];
+  await until(async () => (await healthOf(executor.url)).resultsParked > 0, 'a result waits');
+  assert.ok((await codes()).includes('no_free_slot'));
+  await until(async () => (await codes()).join() === 'no_free_slot,results_wait', 'both are reasons');
+  origin.onResult = () => 'accepted';
+  for (const job of held) await queue.completed(job);
+  await until(async () => (await codes()).length === 0, 'all is well again');
+
+  queue.onBeat = () => 503;
+  await until(async () => (await codes()).join() === 'orchestrator_unreachable', 'a heartbeat was refused');
+  const over = await until(async () => {
+    const answer = await fetch(`${executor.url}/health/detailed`);
+    return answer.status === 503 && answer.json();
+  }, 'the lease is over');
+  assert.equal(over.status, 'failing');
+  assert.deepEqual(over.reasons.map(({ code }) => code), ['lease_over']);
+  assert.ok(over.orchestrator.heartbeatAgeMs >= 1000);
+  queue.onBeat = () => 200;
+  await until(async () => (await healthOf(executor.url)).status === 'ok', 'it is reached again');
+
+  executor.child.kill('SIGSTOP'); // a loop that does not turn
+  await new Promise((done) => setTimeout(done, 1100));
+  executor.child.kill('SIGCONT');
+  await until(async () => (await codes()).includes('loop_lag'), 'the loop was late');
+});
+
 test('results stay until the origin has taken them', async (t) => {
   const { queue, origin, executor, at, fetched } = await system(t);
 
@@ -557,7 +595,7 @@ test('results stay until the origin has taken them', async (t) => {
     await queue.completed(job);
     await executor.waitFor(new RegExp(`event=completion_refused job=${job.job}`));
     queue.onComplete = () => 'ok';
-    await until(async () => (await (await fetch(`${executor.url}/health`)).json()).jobs === 0, 'the job is gone');
+    await until(async () => (await healthOf(executor.url)).jobs.reporting === 0, 'the job is gone');
   });
 
   await t.test('a report is repeated until the queue has it', async () => {
@@ -590,7 +628,7 @@ test('2,000 slow answers delay nobody, and a large one goes whole', async (t) =>
 test('a lease that has run out keeps every request in', async (t) => {
   const { queue, origin, at, hits, executor } = await system(t, { args: ['--heartbeat-ms', '50', '--lease-ms', '200'] });
   queue.onBeat = () => 503;
-  await until(async () => (await (await fetch(`${executor.url}/health`)).json()).orchestrator === 'unreachable', 'the lease runs out');
+  await until(async () => (await healthOf(executor.url)).reasons.some(({ code }) => code === 'lease_over'), 'the lease runs out');
   const get = queue.job(origin, { url: at('/uuid?key=late') });
   const post = queue.job(origin, { url: at('/uuid?key=late'), method: 'POST', repeatable: false });
   assert.deepEqual(await queue.execute([get, post]), ['taken', 'taken']);

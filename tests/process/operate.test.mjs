@@ -88,3 +88,36 @@ test('a database is checked, and what is wrong is said', async (t) => {
   assert.match(bad.stderr, /origin\.db/);
   assert.ok(existsSync(file), 'a check moves nothing aside');
 });
+
+test('each process says what it lacks', async (t) => {
+  const system = await startSystem(t);
+  const health = async (role = 'origin') => (await http(`http://127.0.0.1:${system.ports[role]}/health/detailed`)).body;
+  const codes = async (role) => (await health(role)).reasons.map(({ code }) => code).join();
+  for (const role of ['origin', 'orchestrator', 'executor'])
+    await until(async () => (await health(role)).status === 'ok', `${role} is well`);
+  const good = await health();
+  assert.deepEqual([good.role, good.pid, good.orchestrator.reachable, good.jobs.outbox], ['origin', system.procs.origin.pid, true, 0]);
+  assert.equal((await http(`${internalUrl(system)}/health/detailed`)).body.status, 'ok');
+  assert.equal((await http(`${system.httpUrl}/health/detailed`, { method: 'POST' })).status, 415);
+
+  await system.crash('orchestrator');
+  const id = await submit(system, { url: `${system.target}/uuid` });
+  await until(async () => (await codes()) === 'orchestrator_unreachable', 'the origin misses the orchestrator');
+  const bad = await health();
+  assert.deepEqual([bad.status, bad.orchestrator.reachable, bad.jobs.outbox], ['degraded', false, 1]);
+  assert.ok(bad.orchestrator.sinceMs <= bad.uptimeMs && bad.jobs.oldestMs <= bad.uptimeMs);
+  const { text } = bad.reasons[0];
+  assert.match(text, /no answer for \d+ ms/);
+  await until(async () => (await codes('executor')) === 'lease_over', 'the executor misses it too');
+
+  await system.restart('orchestrator');
+  for (const role of ['origin', 'orchestrator', 'executor'])
+    await until(async () => (await health(role)).status === 'ok', `${role} is well again`);
+  await until(async () => (await state(system, id)).state === 'done', 'the job is done');
+  await system.crash('executor');
+  await until(async () => (await codes('orchestrator')) === 'no_executor', 'the orchestrator misses the executor');
+  const metrics = await (await fetch(`${system.httpUrl}/metrics`)).text();
+  for (const line of ['pf_outbox 0', 'pf_oldest_job_seconds 0', 'pf_queue_reachable 1', 'pf_invariant_failures_total 0'])
+    assert.ok(metrics.includes(`\n${line}\n`), line);
+  assert.match(metrics, /^pf_loop_lag_seconds_max \d/m);
+});

@@ -263,6 +263,27 @@ test('metrics', async (t) => {
   assert.ok(value('pf_loop_lag_seconds_max') >= value('pf_loop_lag_seconds'));
 });
 
+test('health in detail', async (t) => {
+  const { orchestrator, origin, url } = await setUp(t, { args: ['--queue-max', '2'] });
+  const health = async () => (await fetch(`${url}/health/detailed`)).json();
+  const codes = async () => (await health()).reasons.map(({ code }) => code).sort();
+  assert.deepEqual(await codes(), ['no_executor']);
+  const executor = await FakeExecutor.start(t, url, { slots: 1 });
+  const good = await health();
+  assert.deepEqual([good.status, good.role, good.pid, good.executors, good.slots, good.slotsFree],
+    ['ok', 'orchestrator', orchestrator.pid, 1, 1, 1]);
+  assert.equal(good.store.spaceLow, false);
+  await origin.announce([origin.job(1), origin.job(2)]);
+  const busy = await health();
+  assert.equal(busy.status, 'degraded');
+  assert.deepEqual(busy.reasons.map(({ code }) => code), ['queue_full', 'no_free_slot']);
+  assert.deepEqual([busy.queue.ready, busy.queue.leased], [1, 1]);
+  await executor.complete(await executor.next());
+  await executor.complete(await executor.next());
+  await until(async () => (await codes()).length === 0, 'all is well again');
+  assert.ok((await health()).store.commitMsMax > 0);
+});
+
 test('bad input', async (t) => {
   const { origin, url } = await setUp(t);
   const status = async (method, path, body, headers = {}) =>
