@@ -87,7 +87,12 @@ void core_set_time(struct core *core, int64_t mono_ns, int64_t wall_ms) {
 static void recover_page(struct core *core);
 
 static void recover_on_page(struct core *core, struct lookup *lookup) {
+  bool more = lookup->row_count == LOOKUP_PAGE;
   for (struct lookup_row *row = lookup->rows; row; row = row->next) {
+    if (row->id >> PF_LOCAL_COUNT_BITS >= core->origin_epoch) {
+      more = false; /* made in this run: in memory already, or done since */
+      break;
+    }
     core->load_cursor = row->id;
     struct job *job = jobs_load_row(core, row);
     if (!job) {
@@ -100,7 +105,6 @@ static void recover_on_page(struct core *core, struct lookup *lookup) {
     else if (job->state == JOB_RECEIVED)
       results_run(core, job->local);
   }
-  bool more = lookup->row_count == LOOKUP_PAGE;
   lookup_free(lookup);
   if (more) {
     recover_page(core);

@@ -82,6 +82,39 @@ static void test_job_is_announced_again_after_a_restart(void **state) {
   assert_true(world->announcements.items[0].body_len > 0); /* with its request, read from the row */
 }
 
+/* The rows of earlier runs are read page by page, and by then there are rows of this run too. */
+static void test_recovery_leaves_new_jobs_alone(void **state) {
+  struct world *world = *state;
+  enum { OLD = 2 * LOOKUP_PAGE + 1 };
+  char text[160];
+  snprintf(text, sizeof(text),
+      "{\"type\":\"start-batch-fetch\",\"batchId\":\"b\",\"count\":%d,\"url\":\"http://127.0.0.1:1/"
+      "\"}",
+      OLD);
+  world_say(world, 7, text);
+  world_settle(world);
+  world_restart(world);
+  core_on_queue_epoch(&world->core, 0xe1);
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  assert_true(world_step(world)); /* the first page is in */
+  assert_true(world_step(world)); /* and the actor; two more pages are to come */
+  world_say(world, 8, FETCH("new"));
+  world_settle(world);
+  assert_int_equal(core_pending(&world->core), OLD + 1);
+  size_t count = world->announcements.count;
+  assert_int_equal(count, OLD + 1);
+  struct hop_job *jobs = pf_alloc(count * sizeof(*jobs));
+  for (size_t i = 0; i < count; i++)
+    jobs[i] = world_announced(world, i);
+  world_accept_all(world, HOP_JOB_QUEUED);
+  for (size_t i = 0; i < count; i++)
+    world_deliver(world, &jobs[i], 200, NULL);
+  free(jobs);
+  world_settle(world);
+  assert_int_equal(core_pending(&world->core), 0);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1); /* the new one's */
+}
+
 static void test_result_before_the_enqueue_answer(void **state) {
   struct world *world = *state;
   world_say(world, 7, FETCH("c1"));
@@ -465,6 +498,7 @@ int main(void) {
       TEST(test_fetch_goes_the_whole_way),
       TEST(test_nothing_leaves_before_the_commit),
       TEST(test_job_is_announced_again_after_a_restart),
+      TEST(test_recovery_leaves_new_jobs_alone),
       TEST(test_result_before_the_enqueue_answer),
       TEST(test_second_result_is_a_duplicate),
       TEST(test_wrong_capability_and_unknown_job_look_alike),
