@@ -103,15 +103,22 @@ void announce_pump(struct core *core) {
   }
 }
 
+/* Clients with a session hear why nothing happens. */
+static void tell_waiting(struct core *core, const struct job *job) {
+  uint64_t ws = clients_ws(core, &job->client);
+  if (!ws || !job->client.session) return;
+  struct pf_buf frame;
+  pf_buf_init(&frame, WIRE_FRAME_MAX);
+  client_waiting_encode(&frame, jobs_id(core, job), "no-executor");
+  turn_output_frame(core, ws, &frame);
+  pf_buf_done(&frame);
+}
+
 void announce_tell_enqueued(struct core *core, struct job *job) {
   if (job->enqueued_told) return;
   job->enqueued_told = true;
   if (!job->accepted_ns) job->accepted_ns = core->now_ns; /* the result overtook the answer */
-  uint64_t ws = job->client.ws;
-  if (job->client.session) {
-    const struct session *session = sessions_find(core, job->client.session);
-    ws = session ? session->ws : 0;
-  }
+  uint64_t ws = clients_ws(core, &job->client);
   core->stats.enqueued++;
   if (!ws) return;
   struct pf_buf frame;
@@ -119,23 +126,19 @@ void announce_tell_enqueued(struct core *core, struct job *job) {
   double ms = (double)(job->accepted_ns - job->received_ns) / 1e6;
   client_enqueued_encode(&frame, jobs_id(core, job), job->client_id, ms);
   turn_output_frame(core, ws, &frame);
-  if (job->no_executor && job->client.session) {
-    pf_buf_clear(&frame);
-    client_waiting_encode(&frame, jobs_id(core, job), "no-executor");
-    turn_output_frame(core, ws, &frame);
-  }
   pf_buf_done(&frame);
 }
 
 static void on_accepted(struct core *core, struct job *job, const struct hop_job_reply *reply) {
   core->announce_retry_ms = 0;
-  job->no_executor = reply->no_executor;
   if (!job->accepted) {
     job->accepted = true;
     core->accepted++;
     job->accepted_ns = core->now_ns;
     announce_tell_enqueued(core, job);
   }
+  if (reply->no_executor && !job->no_executor) tell_waiting(core, job);
+  job->no_executor = reply->no_executor;
   /* The queue has it on disk; should it be wanted again, it is in our own row. */
   pf_buf_done(&job->request);
   announce_later(core, job, core->limits->reannounce_ms);

@@ -14,6 +14,13 @@ struct socket *clients_find(const struct core *core, uint64_t ws) {
   return node ? pf_container_of(node, struct socket, node) : NULL;
 }
 
+/* The socket that serves the client now: a session may have moved to another one. */
+uint64_t clients_ws(const struct core *core, const struct actor_client *client) {
+  if (!client->session) return client->ws;
+  const struct session *session = sessions_find(core, client->session);
+  return session ? session->ws : 0;
+}
+
 void clients_send_error(struct core *core, uint64_t ws, const char *code, struct pf_slice text,
     struct pf_slice client_id, struct pf_slice batch_id) {
   if (!ws) return;

@@ -147,6 +147,7 @@ struct job {
   struct pf_map_node submit_node; /* in core.submits while pending, if it has a key */
   uint64_t digest[2];
   char *text;                    /* one block behind the slices above */
+  char *client_id_text;          /* of a client_id that came later, or NULL */
   struct pf_buf request;         /* empty once accepted if it is large: read again when needed */
   struct job_received *received; /* RECEIVED, RUNNABLE, PARKED */
 };

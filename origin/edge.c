@@ -49,13 +49,16 @@ static void on_ws_close(void *arg, uint64_t ws) {
   core_on_ws_close(origin_enter(origin), ws_to_core(origin, ws));
 }
 
+/* While the store lets its last commits out, the web server and the peer may be gone already. */
 static void edge_send(void *arg, uint64_t ws, struct pf_slice text) {
   struct origin *origin = arg;
+  if (!origin->web) return;
   web_ws_send(origin->web, ws_from_core(origin, ws), text);
 }
 
 static void edge_close(void *arg, uint64_t ws, int code, struct pf_slice reason) {
   struct origin *origin = arg;
+  if (!origin->web) return;
   char text[124];
   snprintf(text, sizeof(text), "%.*s", (int)reason.len, reason.data);
   web_ws_close(origin->web, ws_from_core(origin, ws), code, text);
@@ -64,6 +67,7 @@ static void edge_close(void *arg, uint64_t ws, int code, struct pf_slice reason)
 static void edge_respond(
     void *arg, uint64_t request, int status, const char *content_type, struct pf_slice body) {
   struct origin *origin = arg;
+  if (!origin->web) return;
   web_respond(origin->web, request,
       &(struct web_response){.status = status,
           .content_type = content_type ? content_type : HTTP_CONTENT_JSON,
@@ -167,6 +171,7 @@ static void announcement_on_done(
 
 static void edge_announce(void *arg, uint64_t local, struct pf_slice head, struct pf_slice body) {
   struct origin *origin = arg;
+  if (!origin->queue) return;
   struct announcement *announcement = pf_alloc(sizeof(*announcement) + head.len + body.len);
   announcement->origin = origin;
   announcement->local = local;

@@ -65,6 +65,14 @@ static void job_enter(struct core *core, struct job *job, enum job_state state) 
   if (job->submit_scope) submits_add(core, job);
 }
 
+static void job_free(struct job *job) {
+  pf_buf_done(&job->request);
+  job_received_free(job->received);
+  free(job->client_id_text);
+  free(job->text);
+  free(job);
+}
+
 void jobs_forget(struct core *core, struct job *job) {
   PF_ASSERT(pf_list_empty(&job->waiters));
   struct session *session = sessions_find(core, job->client.session);
@@ -77,25 +85,25 @@ void jobs_forget(struct core *core, struct job *job) {
   pf_list_del(&job->ready);
   pf_heap_del(&core->deadlines, &job->deadline);
   pf_heap_del(&core->announces, &job->announce);
-  pf_buf_done(&job->request);
-  job_received_free(job->received);
-  free(job->text);
-  free(job);
+  job_free(job);
 }
 
 static void forget_each(struct pf_map_node *node, void *arg) {
-  struct job *job = pf_container_of(node, struct job, node);
-  pf_buf_done(&job->request);
-  job_received_free(job->received);
-  free(job->text);
-  free(job);
   (void)arg;
+  job_free(pf_container_of(node, struct job, node));
 }
 
 void jobs_done(struct core *core) {
   pf_map_each(&core->jobs, forget_each, NULL);
   pf_map_done(&core->jobs);
   pf_map_done(&core->submits);
+}
+
+void jobs_set_client_id(struct job *job, struct pf_slice client_id) {
+  if (pf_slice_eq(job->client_id, client_id)) return;
+  free(job->client_id_text);
+  job->client_id_text = pf_memdup(client_id.data, client_id.len);
+  job->client_id = pf_slice(job->client_id_text, client_id.len);
 }
 
 /* Copies the slices that live as long as the job into one block. */
@@ -289,8 +297,7 @@ struct job *jobs_load_row(struct core *core, const struct lookup_row *row) {
   pf_buf_init(&job->request, PF_BUF_MAX_DEFAULT);
   if (!row_decode(core, job, row, root) || !row_decode_received(job, row)) {
     json_free(root);
-    job_received_free(job->received);
-    free(job);
+    job_free(job);
     return NULL;
   }
   job_own_text(job);

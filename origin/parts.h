@@ -83,6 +83,8 @@ struct job *jobs_load_row(struct core *core, const struct lookup_row *row); /* N
 void jobs_move(struct core *core, struct job *job, enum job_state to);
 void jobs_forget(struct core *core, struct job *job);
 struct pf_job_id jobs_id(const struct core *core, const struct job *job);
+/* Another clientId for the same job, by a repeated submitKey. */
+void jobs_set_client_id(struct job *job, struct pf_slice client_id);
 void jobs_done(struct core *core);
 /* Ends it from here (cancel, deadline, lost): its continuation runs with the typed error. */
 void jobs_end(struct core *core, struct job *job, enum outcome outcome, struct pf_slice text);
@@ -140,6 +142,8 @@ void sessions_done(struct core *core);
 
 /* ---- clients.c: sockets ---- */
 
+/* The socket that serves the client now, 0 = none: a session may have moved to another one. */
+uint64_t clients_ws(const struct core *core, const struct actor_client *client);
 struct socket *clients_find(const struct core *core, uint64_t ws);
 /* True if the message belonged to the connection (resume, ack, cancel, ping) and is dealt with. */
 bool clients_handle(struct core *core, struct socket *socket, const struct client_message *message);

@@ -151,14 +151,31 @@ void core_on_api_fetch(struct core *core, uint64_t request, struct pf_slice clas
   actors_deliver(actor, &event);
 }
 
+static void respond_unknown(struct core *core, uint64_t request) {
+  queries_error(core, request, 404, "job_unknown", "no such job, or its result is no longer kept");
+}
+
+/* A job of an earlier run whose row is not read yet: it is there, or it is not. */
+static void on_unread(struct core *core, struct lookup *lookup) {
+  struct pf_job_id id = {core->origin_id, lookup->id};
+  if (lookup->rows)
+    respond_state(
+        core, lookup->token, 200, id, "pending", -1, (struct pf_slice){0}, (struct pf_slice){0});
+  else
+    respond_unknown(core, lookup->token);
+  lookup_free(lookup);
+}
+
 static void on_stored(struct core *core, struct lookup *lookup) {
   const struct lookup_row *row = lookup->rows;
   struct pf_job_id id = {core->origin_id, lookup->id};
-  if (row)
+  if (row) {
     respond_state(core, lookup->token, 200, id, "done", results_attempts(row), row->a, row->d);
-  else
-    queries_error(
-        core, lookup->token, 404, "job_unknown", "no such job, or its result is no longer kept");
+  } else {
+    struct lookup *again = lookup_new(LOOKUP_REQUEST, lookup->id, on_unread);
+    again->token = lookup->token;
+    core_ask(core, again);
+  }
   lookup_free(lookup);
 }
 

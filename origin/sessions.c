@@ -130,13 +130,26 @@ void sessions_on_event_durable(struct core *core, const struct output *output) {
 
 static void replay_page(struct core *core, struct session *session);
 
+static void send_gap(struct core *core, struct session *session, int64_t to) {
+  struct pf_buf frame;
+  pf_buf_init(&frame, WIRE_FRAME_MAX);
+  client_gap_encode(&frame, session->sent + 1, to);
+  core->edge.send(core->edge_arg, session->ws, pf_buf_view(&frame));
+  pf_buf_done(&frame);
+  session->sent = to;
+}
+
 static void on_replay_page(struct core *core, struct lookup *lookup) {
   struct session *session = sessions_find(core, lookup->id);
   if (session && session->ws == lookup->token) {
     for (const struct lookup_row *row = lookup->rows; row; row = row->next) {
+      if (row->n > session->sent + 1)
+        send_gap(core, session, row->n - 1); /* retention was faster */
       core->edge.send(core->edge_arg, session->ws, row->a);
       session->sent = row->n;
     }
+    if (!lookup->rows && session->sent < session->durable)
+      send_gap(core, session, session->durable);
     session->replaying = false;
     if (session->sent < session->durable && lookup->row_count > 0)
       replay_page(core, session);

@@ -71,7 +71,8 @@ static void answer_conflict(
         (struct pf_slice){0});
 }
 
-static void answer_pending(struct core *core, const struct event *event, struct job *job) {
+static void answer_pending(
+    struct core *core, const struct event *event, struct job *job, struct pf_slice client_id) {
   if (event->kind == EVENT_API_FETCH) {
     queries_wait(core, job, event->id, event->wait_ms, true);
     return;
@@ -79,6 +80,7 @@ static void answer_pending(struct core *core, const struct event *event, struct 
   /* The result goes to the session; a plain socket takes the job over. */
   if (!job->client.session) job->client.ws = event->client.ws;
   job->enqueued_told = false;
+  jobs_set_client_id(job, client_id); /* it is echoed as it came last */
   if (job->accepted) announce_tell_enqueued(core, job);
 }
 
@@ -131,7 +133,7 @@ static void on_checked(struct core *core, struct lookup *lookup) {
   if (!same) {
     answer_conflict(core, &wait->event, wait->client_id);
   } else if (job) {
-    answer_pending(core, &wait->event, job);
+    answer_pending(core, &wait->event, job, wait->client_id);
   } else if (row) {
     answer_done(core, &wait->event, row->other, wait->client_id);
   } else {
@@ -155,7 +157,7 @@ void submits_check(struct core *core, struct actor *actor, const struct event *e
     return;
   }
   if (job) {
-    answer_pending(core, event, job);
+    answer_pending(core, event, job, fetch->id);
     return;
   }
   struct lookup *lookup = lookup_new(LOOKUP_SUBMIT, scope, on_checked);

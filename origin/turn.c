@@ -279,16 +279,9 @@ void turn_output_frame(struct core *core, uint64_t ws, const struct pf_buf *fram
   commit_output(core->open, OUT_FRAME, ws)->bytes = commit_copy_buf(core->open, frame);
 }
 
-/* The socket that serves the client now: a session may have moved to another one. */
-static uint64_t client_ws(const struct core *core, const struct actor_client *client) {
-  if (!client->session) return client->ws;
-  const struct session *session = sessions_find(core, client->session);
-  return session ? session->ws : 0;
-}
-
 void actor_send(struct actor *actor, const struct actor_client *client, struct pf_slice text) {
   struct core *core = actor->core;
-  uint64_t ws = client_ws(core, client);
+  uint64_t ws = clients_ws(core, client);
   if (ws) commit_output(core->open, OUT_FRAME, ws)->bytes = commit_copy(core->open, text);
 }
 
@@ -324,7 +317,7 @@ void actor_broadcast(struct actor *actor, struct pf_slice text) {
 
 void actor_send_error(struct actor *actor, const struct actor_client *client, const char *code,
     struct pf_slice text, struct pf_slice client_id, struct pf_slice batch_id) {
-  clients_send_error(actor->core, client_ws(actor->core, client), code, text, client_id, batch_id);
+  clients_send_error(actor->core, clients_ws(actor->core, client), code, text, client_id, batch_id);
 }
 
 struct batch_complete {

@@ -130,6 +130,20 @@ static void test_result_before_the_enqueue_answer(void **state) {
   assert_int_equal(world->frames.count, 2);
 }
 
+static void test_job_that_is_not_read_yet_is_found(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct pf_job_id id = world_announced(world, 0).job;
+  world_restart(world);
+  core_on_api_job(&world->core, 5, id, 0); /* before any row is in memory */
+  core_on_api_job(&world->core, 6, (struct pf_job_id){id.origin, id.local + 1}, 0);
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 5)->code, 200);
+  assert_non_null(strstr(world_find_response(world, 5)->text, "\"state\":\"pending\""));
+  assert_int_equal(world_find_response(world, 6)->code, 404);
+}
+
 static void test_second_result_is_a_duplicate(void **state) {
   struct world *world = *state;
   world_say(world, 7, FETCH("c1"));
@@ -361,6 +375,9 @@ static void test_submit_key_gives_the_same_job(void **state) {
   assert_non_null(world_find_frame(world, "\"code\":\"submit_key_conflict\""));
   struct hop_job job = world_announced(world, 0);
   world_accept_all(world, HOP_JOB_QUEUED);
+  world_settle(world);
+  assert_non_null(world_find_frame(world, "\"type\":\"enqueued\"")); /* under the newest clientId */
+  assert_non_null(strstr(world_find_frame(world, "\"type\":\"enqueued\""), "\"clientId\":\"b\""));
   world_deliver(world, &job, 200, NULL);
   world_settle(world);
   size_t results = world_count_frames(world, "\"type\":\"result\"");
@@ -500,6 +517,7 @@ int main(void) {
       TEST(test_job_is_announced_again_after_a_restart),
       TEST(test_recovery_leaves_new_jobs_alone),
       TEST(test_result_before_the_enqueue_answer),
+      TEST(test_job_that_is_not_read_yet_is_found),
       TEST(test_second_result_is_a_duplicate),
       TEST(test_wrong_capability_and_unknown_job_look_alike),
       TEST(test_cancel_then_late_result),
