@@ -102,7 +102,8 @@ struct actor_fetch {
 PF_MUST_CHECK int actor_fetch_get(
     struct client_fetch *fetch, struct pf_slice url, struct pf_error *reterr);
 /* Becomes durable with the turn; the continuation runs later. Errors: PF_EINVAL (unknown
- * continuation), PF_ELIMIT (too many pending jobs); the turn may go on. */
+ * continuation), PF_ELIMIT (too many pending jobs), PF_ENOSPC (the disk is nearly full); the turn
+ * may go on. */
 PF_MUST_CHECK int actor_fetch(struct actor *actor, const struct actor_fetch *fetch,
     struct pf_job_id *ret_job, struct pf_error *reterr);
 

@@ -58,6 +58,7 @@ struct turn {
   int64_t received_ns;
   uint64_t submit_scope;
   struct pf_job_id first_job;
+  struct pf_error refused; /* the first fetch that was */
 };
 
 void turn_run(struct actor *actor, const struct event *event);

@@ -99,6 +99,16 @@ static void run_message(struct actor *actor, const struct event *received) {
   pf_arena_done(&arena);
 }
 
+/* In the words of the fetch that was refused: a handler has no other way to an HTTP client. */
+static void api_refuse(struct core *core, uint64_t request, const struct pf_error *why) {
+  if (why->code == PF_ENOSPC)
+    queries_error(core, request, 503, "disk_full", why->text);
+  else if (why->code == PF_ELIMIT)
+    queries_error(core, request, 503, "busy", why->text);
+  else
+    queries_error(core, request, 400, "bad_request", why->text);
+}
+
 static void run_api_fetch(struct actor *actor, const struct event *event) {
   struct core *core = actor->core;
   struct pf_arena arena;
@@ -121,6 +131,8 @@ static void run_api_fetch(struct actor *actor, const struct event *event) {
   if (err)
     queries_error(core, event->id, 400, code ? code : "turn_failed",
         why.text[0] ? why.text : "the actor refused the request");
+  else if (!job && turn.refused.code)
+    api_refuse(core, event->id, &turn.refused);
   else if (!job)
     queries_error(core, event->id, 422, "no_fetch", "the actor made no fetch of this request");
   else
@@ -236,14 +248,11 @@ static const struct actor_continuation *continuation_find(
   return NULL;
 }
 
-int actor_fetch(struct actor *actor, const struct actor_fetch *spec, struct pf_job_id *ret_job,
-    struct pf_error *reterr) {
+static int fetch_check(struct actor *actor, const struct actor_fetch *spec,
+    const struct actor_continuation **ret_continuation, struct pf_error *reterr) {
   struct core *core = actor->core;
-  struct turn *turn = actor->turn;
-  PF_ASSERT(turn);
-  const struct actor_continuation *continuation =
-      continuation_find(actor->class, pf_slice_str(spec->continuation));
-  if (!continuation)
+  *ret_continuation = continuation_find(actor->class, pf_slice_str(spec->continuation));
+  if (!*ret_continuation)
     return pf_error_set(reterr, PF_EINVAL, "class %s has no continuation named '%s'",
         actor->class->name, spec->continuation);
   if (spec->context.len > WIRE_CONTEXT_MAX)
@@ -255,6 +264,21 @@ int actor_fetch(struct actor *actor, const struct actor_fetch *spec, struct pf_j
   if (core->edge.space_low(core->edge_arg))
     return pf_error_set(reterr, PF_ENOSPC,
         "the disk is nearly full; new fetches are refused until there is space again");
+  return PF_OK;
+}
+
+int actor_fetch(struct actor *actor, const struct actor_fetch *spec, struct pf_job_id *ret_job,
+    struct pf_error *reterr) {
+  struct core *core = actor->core;
+  struct turn *turn = actor->turn;
+  PF_ASSERT(turn);
+  const struct actor_continuation *continuation;
+  struct pf_error why = {0};
+  int err = fetch_check(actor, spec, &continuation, &why);
+  if (err) {
+    if (!turn->refused.code) turn->refused = why;
+    return pf_error_set(reterr, err, "%s", why.text);
+  }
   struct job_new make = {.actor = actor->id,
       .continuation = continuation,
       .fetch = spec->fetch,

@@ -25,6 +25,7 @@ void pf_signals_open(
     struct pf_signals *signals, uv_loop_t *loop, void (*drain)(void *arg), void *arg) {
   *signals = (struct pf_signals){.drain = drain, .arg = arg};
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
   signals_watch(signals, loop, &signals->term, SIGTERM);
   signals_watch(signals, loop, &signals->intr, SIGINT);
 }

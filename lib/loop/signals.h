@@ -1,5 +1,6 @@
 /* SIGTERM and SIGINT: the first asks the program to drain and end, the second ends it at once.
- * SIGPIPE is ignored: a peer that left is an error of one write, not of the process.
+ * SIGPIPE and SIGXFSZ are ignored: a peer that left, or a file at its limit (RLIMIT_FSIZE), is an
+ * error of one write, which whoever writes reports in its own words.
  *
  * Threads    The loop's.
  * Ownership  The caller owns struct pf_signals and keeps it until the loop has run after

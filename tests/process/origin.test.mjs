@@ -208,3 +208,18 @@ test('jobs survive a kill of the origin', async (t) => {
   const state = await (await fetch(`${second.url}/v1/jobs/${json.reqId}`)).json();
   assert.deepEqual(state, { reqId: json.reqId, state: 'pending' });
 });
+
+test('pending-max: one more is refused, over HTTP and in a frame', async (t) => {
+  const origin = await start(t, 'proxyfetch-origin', [...arguments_(tempDir(t)), '--pending-max', '2']);
+  const submit = () => post(origin.url, '/v1/actors/proxy/default/fetch', '{"url":"http://127.0.0.1/"}');
+  for (let i = 0; i < 2; i++) assert.equal((await submit()).status, 202);
+  const { status, json } = await submit();
+  assert.equal(status, 503);
+  assert.equal(json.error.code, 'busy');
+  const ws = await connectWs(t, origin.url);
+  assert.equal((await ask(ws, { type: 'start-fetch', url: 'http://127.0.0.1/' })).code, 'busy');
+  const wrong = await post(origin.url, '/v1/actors/proxy/default/fetch', '{"url":"http://127.0.0.1/","continuation":"none"}');
+  assert.deepEqual([wrong.status, wrong.json.error.code], [400, 'bad_request']);
+  const health = await (await fetch(`${origin.url}/health/detailed`)).json();
+  assert.deepEqual(health.reasons.map(({ code }) => code).sort(), ['busy', 'orchestrator_unreachable']);
+});
