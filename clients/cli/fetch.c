@@ -1,4 +1,9 @@
-/* `proxyfetch fetch URL`: one fetch through the system, from the shell. */
+/* `proxyfetch fetch URL`: one fetch through the system, from the shell.
+ *
+ * The fetch belongs to a session of the origin, if that has such (row 10 of the protocol): then a
+ * connection that breaks, even with the origin behind it, is made again, and the result comes on
+ * the new one. What was sent before is sent again only if nobody has acknowledged it, under the
+ * same submitKey, so that it is one job whatever happens. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,6 +11,8 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/clock.h"
+#include "base/rand.h"
 #include "command.h"
 #include "http/client.h"
 #include "loop/signals.h"
@@ -16,13 +23,16 @@
 
 #define EXIT_INTERRUPTED 130
 #define CLIENT_ID "cli"
+#define RESUME_MS 1000 /* a server that knows no sessions may say nothing at all */
+#define RECONNECT_MIN_MS 50
+#define RECONNECT_MAX_MS 2000
 
 struct fetch_config {
   char *url, *method, *data, *include, *idempotency_key;
   struct pf_option_list headers;
-  int64_t timeout_ms, deadline_ms;
+  int64_t timeout_ms, deadline_ms, reconnect_ms;
   int redirect;
-  bool json, wait, fail;
+  bool json, wait, fail, session;
 };
 
 static const char *const redirect_names[] = {"follow", "manual", "error", NULL};
@@ -93,6 +103,20 @@ static const struct pf_option fetch_option_list[] = {
         .offset = FIELD(wait),
         .fallback = "true",
         .help = "Wait for the result; --no-wait prints the job's id as soon as it is durable."},
+    {.name = "session",
+        .type = PF_OPT_FLAG,
+        .offset = FIELD(session),
+        .fallback = "true",
+        .help = "Ask for a session, so that a broken connection loses nothing; --no-session does "
+                "not."},
+    {.name = "reconnect-ms",
+        .type = PF_OPT_INT,
+        .offset = FIELD(reconnect_ms),
+        .unit = "ms",
+        .fallback = "60000",
+        .min = 0,
+        .max = 86400000,
+        .help = "How long to try to get a broken connection back."},
     {.name = "fail",
         .letter = 'f',
         .type = PF_OPT_FLAG,
@@ -119,6 +143,13 @@ struct fetch {
   struct http *http; /* opened for a body that is too large for a frame */
   struct http_call call;
   struct pf_buf frame;
+  uv_timer_t timer; /* for the answer to resume, or until the next connection */
+  char session[40]; /* empty: none, or not yet */
+  bool asking;      /* resume has been sent and not answered */
+  bool plain;       /* without a session */
+  int64_t offset;   /* of the last event seen */
+  int64_t lost_ms;  /* when the connection broke; 0 = it stands */
+  int64_t pause_ms; /* before the next connection */
   char body_url[WS_CLIENT_HOST_MAX + 512];
   char job[64]; /* as soon as the origin has said it */
   bool ended;
@@ -135,6 +166,7 @@ static void fetch_end(struct fetch *f, int exit_code) {
   if (f->ended) return;
   f->ended = true;
   f->exit_code = exit_code;
+  uv_close((uv_handle_t *)&f->timer, NULL);
   if (f->ws) ws_client_close(f->ws);
   if (f->http) http_close(f->http, http_on_closed, NULL);
 }
@@ -353,8 +385,88 @@ static void on_enqueued(struct fetch *f, const struct message *m) {
   fetch_end(f, PF_EXIT_OK);
 }
 
+/* ---- the session ---- */
+
+static void submit(struct fetch *f) {
+  ws_client_send(f->ws, pf_buf_view(&f->frame));
+}
+
+static void on_resume_timer(uv_timer_t *timer) {
+  struct fetch *f = timer->data;
+  f->asking = false;
+  if (f->session[0]) {
+    fetch_fail(f, f->config.url, "the server does not answer to resume");
+    return;
+  }
+  f->plain = true;
+  submit(f);
+}
+
+static void resume_ask(struct fetch *f) {
+  char text[128];
+  int len = f->session[0] ? snprintf(text, sizeof(text),
+                                "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":%lld}",
+                                f->session, (long long)f->offset)
+                          : snprintf(text, sizeof(text), "{\"type\":\"resume\"}");
+  f->asking = true;
+  ws_client_send(f->ws, pf_slice(text, (size_t)len));
+  uv_timer_start(&f->timer, on_resume_timer, RESUME_MS, 0);
+}
+
+/* The session stands. What has not been acknowledged is submitted, for the first time or again. */
+static void on_session(struct fetch *f, const struct message *m) {
+  if (!f->asking) return;
+  f->asking = false;
+  uv_timer_stop(&f->timer);
+  if (!f->session[0]) {
+    snprintf(f->session, sizeof(f->session), "%.*s", (int)m->session.len, m->session.data);
+    f->frame.len--; /* the brace at the end */
+    pf_buf_printf(&f->frame, ",\"submitKey\":\"%016llx%016llx\"}",
+        (unsigned long long)pf_rand_secret_u64(), (unsigned long long)pf_rand_secret_u64());
+    PF_ASSERT(f->frame.err == PF_OK);
+  }
+  f->lost_ms = 0;
+  if (!f->job[0]) submit(f);
+}
+
+/* An error that names no fetch, while resume is unanswered, is the answer to it. */
+static bool on_session_refused(struct fetch *f, const struct message *m) {
+  if (!f->asking || m->client_id.len || f->session[0]) return false;
+  f->asking = false;
+  f->plain = true;
+  uv_timer_stop(&f->timer);
+  submit(f);
+  return true;
+}
+
+/* The event need not be kept for us any longer. */
+static void acknowledge(struct fetch *f, const struct message *m) {
+  char text[64];
+  if (m->offset < 0) return;
+  f->offset = m->offset;
+  int len =
+      snprintf(text, sizeof(text), "{\"type\":\"ack\",\"offset\":%lld}", (long long)m->offset);
+  ws_client_send(f->ws, pf_slice(text, (size_t)len));
+}
+
+static void on_result(struct fetch *f, const struct message *m, struct pf_slice text) {
+  acknowledge(f, m);
+  if (!f->config.wait) {
+    on_enqueued(f, m); /* it was done before we could hear that it is enqueued */
+  } else if (f->config.json) {
+    printf("%.*s\n", (int)text.len, text.data);
+    fetch_end(f, result_code(f, m));
+  } else {
+    result_show(f, m);
+  }
+}
+
 static void on_message(struct fetch *f, const struct message *m, struct pf_slice text) {
-  if (m->type == MESSAGE_ERROR) {
+  if (m->type == MESSAGE_SESSION) {
+    on_session(f, m);
+  } else if (m->type == MESSAGE_ERROR && on_session_refused(f, m)) {
+    return;
+  } else if (m->type == MESSAGE_ERROR) {
     struct pf_slice code = m->code.len ? m->code : pf_slice_str("error");
     char what[64];
     snprintf(what, sizeof(what), "%.*s", (int)code.len, code.data);
@@ -365,11 +477,8 @@ static void on_message(struct fetch *f, const struct message *m, struct pf_slice
     return;
   } else if (m->type == MESSAGE_ENQUEUED) {
     on_enqueued(f, m);
-  } else if (m->type == MESSAGE_RESULT && f->config.json) {
-    printf("%.*s\n", (int)text.len, text.data);
-    fetch_end(f, result_code(f, m));
   } else if (m->type == MESSAGE_RESULT) {
-    result_show(f, m);
+    on_result(f, m, text);
   }
 }
 
@@ -389,29 +498,61 @@ static void ws_on_text(void *arg, struct pf_slice text) {
 
 static void ws_on_opened(void *arg) {
   struct fetch *f = arg;
-  ws_client_send(f->ws, pf_buf_view(&f->frame));
+  if (f->plain)
+    submit(f);
+  else
+    resume_ask(f);
 }
 
 static void ws_on_pong(void *arg) {
   (void)arg;
 }
 
+static void connection_open(struct fetch *f);
+
+static void on_reconnect_timer(uv_timer_t *timer) {
+  connection_open(timer->data);
+}
+
+/* Without a session there is nothing to come back to. */
+static bool connection_regain(struct fetch *f, const char *why) {
+  int64_t now_ms = pf_clock_mono_ms();
+  if (!f->session[0]) return false;
+  if (f->lost_ms == 0) {
+    fprintf(stderr, "proxyfetch: %s: %s; trying to get the connection back\n", f->config.url, why);
+    f->lost_ms = now_ms;
+    f->pause_ms = RECONNECT_MIN_MS;
+  }
+  if (now_ms - f->lost_ms >= f->config.reconnect_ms) return false;
+  f->asking = false;
+  uv_timer_start(&f->timer, on_reconnect_timer, (uint64_t)f->pause_ms, 0);
+  f->pause_ms = f->pause_ms * 2 > RECONNECT_MAX_MS ? RECONNECT_MAX_MS : f->pause_ms * 2;
+  return true;
+}
+
 static void ws_on_closed(void *arg, int err, const char *why) {
   struct fetch *f = arg;
   (void)err;
   f->ws = NULL;
-  if (!f->ended && !f->http) fetch_fail(f, f->config.url, why);
+  if (!f->ended && !f->http && !connection_regain(f, why)) fetch_fail(f, f->config.url, why);
 }
 
-static void fetch_go(struct fetch *f) {
+static void connection_open(struct fetch *f) {
   struct ws_client_handlers handlers = {.arg = f,
       .opened = ws_on_opened,
       .text = ws_on_text,
       .pong = ws_on_pong,
       .closed = ws_on_closed};
+  f->ws = ws_client_open(&f->loop, &f->url, &handlers);
+}
+
+static void fetch_go(struct fetch *f) {
   PF_ASSERT(uv_loop_init(&f->loop) == 0);
   pf_signals_open(&f->signals, &f->loop, fetch_on_signal, f);
-  f->ws = ws_client_open(&f->loop, &f->url, &handlers);
+  uv_timer_init(&f->loop, &f->timer);
+  f->timer.data = f;
+  f->plain = !f->config.session;
+  connection_open(f);
   uv_run(&f->loop, UV_RUN_DEFAULT);
   pf_signals_close(&f->signals);
   uv_run(&f->loop, UV_RUN_DEFAULT);

@@ -146,7 +146,7 @@ static void on_result(
 }
 
 void load_on_message(struct load *load, const struct message *m, int64_t now_ns) {
-  if (m->type == MESSAGE_OTHER || m->type == MESSAGE_PONG) return;
+  if (m->type == MESSAGE_OTHER || m->type == MESSAGE_PONG || m->type == MESSAGE_SESSION) return;
   struct load_fetch *fetch = fetch_of(load, m->client_id);
   if (fetch && m->type == MESSAGE_ENQUEUED) {
     on_enqueued(load, fetch, m, now_ns);

@@ -12,7 +12,8 @@ static const char *const type_names[] = {[MESSAGE_ENQUEUED] = "enqueued",
     [MESSAGE_BATCH_STARTED] = "batch-started",
     [MESSAGE_BATCH_COMPLETE] = "batch-complete",
     [MESSAGE_ERROR] = "error",
-    [MESSAGE_PONG] = "pong"};
+    [MESSAGE_PONG] = "pong",
+    [MESSAGE_SESSION] = "session"};
 
 enum member_kind {
   MEMBER_TEXT,
@@ -53,6 +54,8 @@ static const struct member members[] = {
     MEMBER("bodyUrl", MEMBER_TEXT, body_url),
     MEMBER("timings", MEMBER_TIMINGS, timings),
     MEMBER("logs", MEMBER_JSON, logs),
+    MEMBER("offset", MEMBER_COUNT, offset),
+    MEMBER("session", MEMBER_TEXT, session),
     MEMBER("batchId", MEMBER_TEXT, batch_id),
     MEMBER("count", MEMBER_COUNT, count),
     MEMBER("successCount", MEMBER_COUNT, success_count),
@@ -118,6 +121,7 @@ static int read_member(
 int message_decode(struct message *ret_message, struct pf_slice text, struct pf_arena *arena,
     struct pf_error *reterr) {
   struct message m = {.type = MESSAGE_OTHER,
+      .offset = -1,
       .enqueue_ms = -1,
       .duration_ms = -1,
       .status = -1,

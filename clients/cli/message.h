@@ -23,13 +23,15 @@ enum message_type {
   MESSAGE_BATCH_COMPLETE,
   MESSAGE_ERROR,
   MESSAGE_PONG,
+  MESSAGE_SESSION,
   MESSAGE_OTHER, /* nothing that a program without a session has to know */
 };
 
 /* Where a member is absent or null, texts have no data and numbers are negative. */
 struct message {
   enum message_type type;
-  struct pf_slice type_name, client_id, batch_id, req_id;
+  struct pf_slice type_name, client_id, batch_id, req_id, session;
+  int64_t offset;
   double enqueue_ms, duration_ms;
   bool success;
   int64_t status, response_length, attempts, count, success_count;

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { program, run, start, tempDir, within } from './lib/process.mjs';
+import { program, run, start, tempDir, until, within } from './lib/process.mjs';
+import { http, startSystem } from './lib/system.mjs';
 import { frame, wsServer } from './lib/ws_server.mjs';
 
 const timingNames = ['commit', 'enqueue', 'queue', 'dispatch', 'dns', 'connect', 'tls', 'ttfb', 'transfer',
@@ -15,6 +16,7 @@ function goodServer(t, change = (socket, message, answers) => answers, options =
   let next = 0;
   return wsServer(t, (socket, message) => {
     if (message.type === 'ping') return socket.send({ type: 'pong', id: message.id });
+    if (message.type === 'resume') return socket.send({ type: 'error', error: 'no such type', code: 'unknown_type' });
     assert.equal(message.type, 'start-fetch');
     const { clientId } = message, reqId = `job-${next++}`;
     const timings = Object.fromEntries(timingNames.map((name, i) => [name, i / 10]));
@@ -336,6 +338,71 @@ test('fetch tells where the result will be when the connection breaks', async (t
   const { code, stderr } = await fetchUrl(t, server, 'http://t/');
   assert.equal(code, 1);
   assert.match(stderr, /\/v1\/jobs\/job-0/);
+});
+
+test('fetch with a session comes back after each break, and submits once', async (t) => {
+  const seen = [], session = 'ab'.repeat(16);
+  const say = { // what is answered to the n-th message, and whether the connection then breaks
+    0: (socket) => socket.send({ type: 'session', session, offset: 0, oldest: 1, pending: 0 }),
+    1: (socket) => socket.destroy(), // start-fetch: nobody knows whether it arrived
+    2: (socket) => socket.send({ type: 'session', session, offset: 0, oldest: 1, pending: 0 }),
+    3: (socket, { clientId }) => (socket.send({ type: 'enqueued', reqId: 'job-0', clientId, enqueueTime: 1 }), socket.close(1001, 'restart')),
+    4: (socket) => {
+      socket.send({ type: 'session', session, offset: 1, oldest: 1, pending: 0 });
+      socket.send({ type: 'result', reqId: 'job-0', clientId: 'cli', offset: 1, success: true, status: 200, responseLength: 2, duration: 3, body: 'ok' });
+    },
+  };
+  const server = await wsServer(t, (socket, message) => say[seen.push(message) - 1]?.(socket, message));
+  const { code, stdout, stderr } = await fetchUrl(t, server, 'http://t/', '-X', 'POST');
+  assert.equal(code, 0, stderr);
+  assert.equal(stdout.trimEnd(), 'ok');
+  assert.match(stderr, /trying to get the connection back/);
+  assert.deepEqual(seen.map(({ type }) => type), ['resume', 'start-fetch', 'resume', 'start-fetch', 'resume', 'ack']);
+  assert.deepEqual(seen[0], { type: 'resume' });
+  assert.deepEqual(seen[2], { type: 'resume', session, offset: 0 });
+  assert.match(seen[1].submitKey, /^[0-9a-f]{32}$/);
+  assert.deepEqual(seen[3], seen[1]);
+  assert.deepEqual(seen[5], { type: 'ack', offset: 1 });
+});
+
+test('fetch gives up when the connection does not come back, and says where the result will be', async (t) => {
+  const session = 'cd'.repeat(16);
+  const server = await wsServer(t, (socket, { type, clientId }) => {
+    if (type === 'resume') return socket.send({ type: 'session', session, offset: 0, oldest: 1, pending: 0 });
+    socket.send({ type: 'enqueued', reqId: 'job-0', clientId, enqueueTime: 1 });
+    socket.destroy();
+  });
+  const { code, stderr } = await fetchUrl(t, server, 'http://t/', '--reconnect-ms', '0');
+  assert.equal(code, 1);
+  assert.match(stderr, /\/v1\/jobs\/job-0/);
+});
+
+test('fetch goes on without a session where there is none, or when it is told to', async (t) => {
+  const silent = await wsServer(t, (socket, { type, clientId, submitKey }) => {
+    if (type !== 'start-fetch') return;
+    assert.equal(submitKey, undefined);
+    socket.send({ type: 'enqueued', reqId: 'j', clientId, enqueueTime: 1 });
+    socket.send({ type: 'result', reqId: 'j', clientId, success: true, status: 200, responseLength: 2, duration: 3, body: 'ok' });
+  });
+  assert.equal((await fetchUrl(t, silent, 'http://t/')).stdout.trimEnd(), 'ok');
+  const types = [];
+  const server = await goodServer(t, (socket, { type }) => void types.push(type));
+  assert.equal((await fetchUrl(t, server, 'http://t/', '--no-session')).code, 0);
+  assert.deepEqual(types, ['start-fetch']);
+});
+
+test('fetch survives a kill -9 of the origin', async (t) => {
+  const system = await startSystem(t);
+  const fetching = run(t, 'proxyfetch', ['fetch', '--url', system.wsUrl, `${system.target}/delay/1500?key=once`]);
+  await until(async () => (await http(`${system.target}/hits/once`)).body.hits === 1, 'the target has been asked');
+  await system.crash('origin');
+  await system.restart('origin');
+  const { code, stdout, stderr } = await fetching;
+  assert.equal(code, 0, stderr);
+  assert.ok(stdout.length > 0);
+  assert.match(stderr, /trying to get the connection back/);
+  assert.equal((await http(`${system.target}/hits/once`)).body.hits, 1);
+  assert.equal((await http(`${system.httpUrl}/v1/jobs`)).body.total, 0);
 });
 
 test('fetch stops at Ctrl-C', async (t) => {
