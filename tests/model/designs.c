@@ -117,6 +117,10 @@ const struct removal removals[] = {
         WITHOUT(LOW_IS_DONE), 0, "job lost"),
     REMOVAL("epoch-after-answer", "a row gets its first epoch with the queue's answer", ONCE,
         AMNESIA, WITHOUT(EPOCH_IN_TURN), 1, "fetched twice"),
+    REMOVAL("epoch-not-first", "the first announcement names no epoch, because it is the first",
+        ONCE, AMNESIA, WITHOUT(EPOCH_ALWAYS), 1, "fetched twice"),
+    REMOVAL("no-deadline", "a power cut of the origin in normal mode, and jobs without a deadline",
+        ONCE, ORDINARY | PF_BIT(FAULT_ORIGIN_CUT), 0, 1, "stuck"),
     /* queue */
     REMOVAL("accept-before-commit", "a job is answered before it is durable", REPEATABLE, ORDINARY,
         WITHOUT(ACCEPT_DURABLE), 1, "job lost"),

@@ -27,7 +27,8 @@ static struct msg msg_of_slot(uint8_t type, uint8_t j, uint8_t e, const struct s
   return (struct msg){.type = type, .job = j, .exec = e, .epoch = slot->epoch, .n = slot->n};
 }
 
-/* A request that nobody has answered yet is sent again; delay is free, so at any time. */
+/* A request without an answer is sent again. The answer may just be late, so this may be any time;
+ * but two equal requests on the way at once are a fault (faults.c: COPY). */
 static void send_unless_on_the_way(struct step *step, struct msg m, const char *words) {
   if (net_has(&step->s, m)) return;
   net_send(&step->s, m);
@@ -75,6 +76,7 @@ static void client_submits(struct walk *w, const struct state *from, uint8_t key
   t.job = (uint8_t)(job - t.s.job);
   job->row.state = ROW_PENDING;
   if (row_wants_epoch(w, &job->row)) job->row.first_epoch = from->known_epoch;
+  if (!rule_holds(w, RULE_EPOCH_ALWAYS)) job->note = NOTE_NOT_ANNOUNCED;
   if (!rule_holds(w, RULE_TELL_AFTER_COMMIT)) job->told = TOLD_BY_ANOTHER;
   step_take(&t, "client: submits; the origin runs the turn");
 }
@@ -119,8 +121,9 @@ static void origin_announces(struct walk *w, const struct state *from, uint8_t j
   if (!rule_holds(w, RULE_ANNOUNCE_UNTIL_DONE) && job->outbox == 2) return;
   struct step t = step_begin(w, from, j);
   if (!rule_holds(w, RULE_ANNOUNCE_AGAIN)) t.s.job[j].outbox = 1;
-  send_unless_on_the_way(&t, (struct msg){.type = MSG_JOB, .job = j, .info = job->row.first_epoch},
-      "origin: announces the job");
+  struct msg announcement = {.type = MSG_JOB, .job = j, .info = job->row.first_epoch};
+  if (job->note == NOTE_NOT_ANNOUNCED) announcement.info = t.s.job[j].note = 0;
+  send_unless_on_the_way(&t, announcement, "origin: announces the job");
 }
 
 /* `done` for a pending row changes nothing: only an origin that lost commits can see it, and then
@@ -206,14 +209,14 @@ static void origin_continues(struct walk *w, const struct state *from, uint8_t j
   }
   if (now->row.state != ROW_RECEIVED) return;
   if (!rule_holds(w, RULE_MARK_WITH_EFFECT)) {
-    job->note = 1;
+    job->note = NOTE_HALF_DONE;
     job->row.state = ROW_DONE;
     row_commit(job);
     step_take(&t, "origin: marks the job as done, commits");
     return;
   }
   if (!rule_holds(w, RULE_EFFECT_WITH_MARK) && !now->note) {
-    job->note = 1;
+    job->note = NOTE_HALF_DONE;
     job->row.effects++;
     row_commit(job);
     step_take(&t, "origin: runs the continuation, commits its effects");

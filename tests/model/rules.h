@@ -22,6 +22,7 @@
   X(ANNOUNCE_AGAIN, "announce-again", "an announcement without an answer is repeated")             \
   X(ANNOUNCE_UNTIL_DONE, "announce-until-done", "a pending job is announced until it is done")     \
   X(EPOCH_IN_TURN, "epoch-in-turn", "the first epoch is durable before the first announcement")    \
+  X(EPOCH_ALWAYS, "epoch-always", "each announcement names the first epoch, the first one too")    \
   X(RESULT_BEFORE_ANSWER, "result-before-answer", "a result may come before the queue's answer")   \
   X(ORIGIN_DEDUPES, "origin-dedupes", "a second result of a job has no effect")                    \
   X(ENDED_IS_ENDED, "ended-is-ended", "a result of a job ended by its deadline has no effect")     \

@@ -79,14 +79,6 @@ bool net_has(const struct state *s, struct msg msg) {
   return false;
 }
 
-bool net_has_about(const struct state *s, uint8_t type, uint8_t job) {
-  for (unsigned i = 0; i < s->net_count; i++) {
-    struct msg m = msg_unpack(s->net[i]);
-    if (m.type == type && m.job == job) return true;
-  }
-  return false;
-}
-
 void net_send(struct state *s, struct msg msg) {
   uint16_t packed = msg_pack(msg);
   unsigned at = 0;

@@ -77,17 +77,15 @@ enum entry_state {
   ENTRY_NONE,
   ENTRY_QUEUED,
   ENTRY_LEASED,
-  ENTRY_FAILING, /* the queue delivers a failure: attempts spent, or nobody knows whether it was
-                    sent */
+  ENTRY_FAILING, /* the queue itself delivers a failure to the origin */
   ENTRY_DONE,    /* tombstone */
 };
 struct entry { /* in the queue */
   uint8_t state;
-  uint8_t attempt; /* leases so far */
-  uint8_t n;       /* fence counter of the lease */
-  uint8_t exec;    /* who has the lease */
-  uint8_t
-      orphan; /* of an incarnation that is gone; incarnations are counted from the present one */
+  uint8_t attempt;   /* leases so far */
+  uint8_t n;         /* fence counter of the lease */
+  uint8_t exec;      /* who has the lease */
+  uint8_t orphan;    /* 1: of an incarnation that is gone */
   uint8_t below_low; /* the origin's watermark has passed this id */
 };
 
@@ -105,12 +103,18 @@ struct slot { /* in an executor: a transfer */
   uint8_t last;     /* this is the last attempt */
 };
 
+enum note { /* where a rule is left out */
+  NOTE_NONE,
+  NOTE_HALF_DONE,     /* of effects and mark */
+  NOTE_NOT_ANNOUNCED, /* as far as this process knows */
+};
+
 struct job {
   /* client */
   uint8_t told; /* epoch + 1 of the queue whose acceptance let the origin say `enqueued` */
   /* origin */
   struct row row, row_disk;
-  uint8_t note;   /* memory: half of a continuation is done, where a rule makes halves of it */
+  uint8_t note;   /* memory: enum note */
   uint8_t outbox; /* disk: 1 sent, 2 acknowledged, where a rule makes that matter */
   /* queue */
   struct entry entry, entry_disk;
@@ -159,12 +163,10 @@ static inline struct msg msg_unpack(uint16_t packed) {
   };
 }
 bool net_has(const struct state *s, struct msg msg);
-/* True if a message of this type about this job is on the way (whatever the rest says). */
-bool net_has_about(const struct state *s, uint8_t type, uint8_t job);
 /* Two equal messages on the way are one: copies are made when a message is delivered (faults.c). */
 void net_send(struct state *s, struct msg msg);
 void net_remove(struct state *s, unsigned index);
-/* "result(job 0, fence A1, from executor 0)" */
+/* Appends "result(job 0, fence A1, of executor 0)". */
 void msg_words(struct pf_buf *buf, struct msg msg);
 
 /* ---- storage ---- */
