@@ -7,6 +7,7 @@
 
 #define DAY_MS (24u * 3600 * 1000)
 #define BYTES_MAX ((uint64_t)1 << 30)
+#define ARRAY_MAX 10000
 #define UNITS_MAX 1000000u
 #define JSON "application/json"
 
@@ -61,6 +62,17 @@ static void answer_uuid(struct call *call) {
     *at++ = digits[bits[i / 16] >> (60 - i % 16 * 4) & 15];
   }
   respond(call, 200, JSON, "", pf_slice(text, sizeof(text) - 1));
+}
+
+static void answer_array(struct call *call) {
+  struct pf_buf text;
+  pf_buf_init(&text, PF_BUF_MAX_DEFAULT);
+  for (uint64_t i = 0; i < call->number; i++)
+    pf_buf_printf(&text, "%c{\"id\":%llu,\"name\":\"item %llu\",\"ok\":true}", i ? ',' : '[',
+        (unsigned long long)i, (unsigned long long)i);
+  pf_buf_str(&text, call->number ? "]" : "[]");
+  respond(call, 200, JSON, "", pf_buf_view(&text));
+  pf_buf_done(&text);
 }
 
 static void answer_json(struct call *call) {
@@ -328,6 +340,8 @@ static const struct route routes[] = {
     {"bytes", ARG_NUMBER, BYTES_MAX, answer_bytes, NULL, 0, "bytes/{n}", "n bytes of text"},
     {"stream", ARG_NUMBER, UNITS_MAX, answer_stream, NULL, 0,
         "stream/{n}?ms=", "n lines of JSON, each a chunk"},
+    {"array", ARG_NUMBER, ARRAY_MAX, answer_array, NULL, 0, "array/{n}",
+        "a JSON array of n objects"},
     {"drip", ARG_NONE, 0, answer_drip, NULL, 0, "drip?bytes=&ms=", "a byte each ms"},
     {"redirect", ARG_NUMBER, 1000, answer_redirect, NULL, 0,
         "redirect/{n}?status=", "n redirects, then 200"},

@@ -28,7 +28,7 @@
 #define EXIT_INTERRUPTED 130
 
 struct bench_config {
-  char *url, *server, *method, *body, *check, *save, *baseline, *pids;
+  char *url, *server, *method, *body, *check, *save, *baseline, *pids, *include;
   int64_t concurrency, duration_s, warmup_s, rate, threshold;
   bool keepalive, ws, json;
 };
@@ -103,6 +103,11 @@ static const struct pf_option bench_option_list[] = {
         .unit = "WS",
         .fallback = "ws://localhost:8787/",
         .help = "The origin of --ws."},
+    {.name = "include",
+        .type = PF_OPT_STRING,
+        .offset = FIELD(include),
+        .unit = "LIST",
+        .help = "With --ws: what results are to carry, like body,headers,timings,logs."},
     {.name = "pids",
         .type = PF_OPT_STRING,
         .offset = FIELD(pids),
@@ -140,7 +145,6 @@ const struct pf_option_table bench_options = {
     .env_prefix = "PROXYFETCH_BENCH_",
     .epilog = "Also (each with --help; these need Node and the folder bench/ of the sources):\n"
               "  proxyfetch bench suite [--scenario NAME|all] [--short]   the named scenarios\n"
-              "  proxyfetch bench sides [--short]                         beside other systems\n"
               "  proxyfetch bench compare OLD NEW [--threshold 0.10]      two runs of the suite\n",
     .options = bench_option_list,
     .count = PF_COUNT(bench_option_list),
@@ -392,6 +396,7 @@ static int load_open(struct bench *b) {
     struct ws_load_plan plan = {.server = b->server,
         .target = b->config.url,
         .method = b->config.method,
+        .include = b->config.include,
         .body = body,
         .slots = slots};
     struct ws_load_handlers handlers = {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "stats.h"
 #include "wire/json.h"
 
+#define HISTOGRAM_FROM_MS 0.01
 #define PATH_TEXT 4096
 #define STATE_FOLDER "/proxyfetch/bench"
 
@@ -121,6 +123,23 @@ static void json_cpu(struct json_writer *w, const struct bench_result *r) {
   json_end_object(w);
 }
 
+/* [[upper edge in ms, count], ...]: two of them double the latency. Samples are sorted. */
+static void json_histogram(struct json_writer *w, const struct bench_run *run) {
+  double edge_ms = HISTOGRAM_FROM_MS;
+  json_begin_array(w, "histogram");
+  for (size_t at = 0; at < run->sample_count; edge_ms *= M_SQRT2) {
+    size_t from = at;
+    while (at < run->sample_count && run->samples_ms[at] <= edge_ms)
+      at++;
+    if (at == from) continue;
+    json_begin_array(w, NULL);
+    json_put_ms(w, NULL, edge_ms);
+    json_put_int(w, NULL, (int64_t)(at - from));
+    json_end_array(w);
+  }
+  json_end_array(w);
+}
+
 void bench_result_json(const struct bench_result *r, struct pf_buf *ret) {
   struct json_writer writer = json_writer(ret), *w = &writer;
   struct machine machine;
@@ -142,6 +161,7 @@ void bench_result_json(const struct bench_result *r, struct pf_buf *ret) {
     json_put_ms(w, r->figures[i].name, r->figures[i].value);
   json_end_object(w);
   json_cpu(w, r);
+  json_histogram(w, r->run);
   json_put_int(w, "windowMs", BENCH_WINDOW_MS);
   json_begin_array(w, "windows");
   for (size_t i = 0; i < r->run->window_count; i++)

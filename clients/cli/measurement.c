@@ -202,11 +202,15 @@ static void json_stats(struct json_writer *w, const char *name, const struct sta
     return;
   }
   json_begin_object(w, name);
+  json_put_int(w, "samples", (int64_t)s->count);
   json_put_ms(w, "min", s->min);
   json_put_ms(w, "mean", s->mean);
   json_put_ms(w, "p50", s->p50);
+  json_put_ms(w, "p75", s->p75);
   json_put_ms(w, "p90", s->p90);
+  json_put_ms(w, "p95", s->p95);
   json_put_ms(w, "p99", s->p99);
+  json_put_ms(w, "p995", s->p995);
   json_put_ms(w, "p999", s->p999);
   json_put_ms(w, "max", s->max);
   json_end_object(w);

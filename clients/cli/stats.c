@@ -26,8 +26,11 @@ struct stats stats_of(double *samples, size_t count) {
       .min = samples[0],
       .mean = sum / (double)count,
       .p50 = stats_quantile(samples, count, 0.5),
+      .p75 = stats_quantile(samples, count, 0.75),
       .p90 = stats_quantile(samples, count, 0.9),
+      .p95 = stats_quantile(samples, count, 0.95),
       .p99 = stats_quantile(samples, count, 0.99),
+      .p995 = stats_quantile(samples, count, 0.995),
       .p999 = stats_quantile(samples, count, 0.999),
       .max = samples[count - 1],
   };

@@ -11,7 +11,7 @@
 
 struct stats { /* in the unit of the samples; all zero without samples */
   size_t count;
-  double min, mean, p50, p90, p99, p999, max;
+  double min, mean, p50, p75, p90, p95, p99, p995, p999, max;
 };
 
 /* The q-quantile (nearest rank: the smallest sample that at least q of them do not exceed). */

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "message.h"
@@ -25,6 +26,13 @@ static void frame_prepare(struct ws_load *load, const struct ws_load_plan *plan)
   json_put_text(&w, "url", plan->target);
   json_put_text(&w, "method", plan->method);
   if (plan->body.len) json_put_string(&w, "body", plan->body);
+  if (plan->include) json_begin_array(&w, "include");
+  for (const char *at = plan->include; at && *at;) {
+    size_t len = strcspn(at, ",");
+    json_put_string(&w, NULL, pf_slice(at, len));
+    at += len + (at[len] == ',');
+  }
+  if (plan->include) json_end_array(&w);
   pf_buf_str(&load->frame, ",\"clientId\":\"");
   PF_ASSERT(load->frame.err == PF_OK);
   load->frame_head = load->frame.len;

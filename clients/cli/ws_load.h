@@ -23,6 +23,7 @@ struct ws_load_handlers {
 struct ws_load_plan {
   struct ws_url server;
   const char *target, *method;
+  const char *include;  /* "body,logs", or NULL */
   struct pf_slice body; /* text; none if empty */
   size_t slots;
 };

@@ -120,6 +120,13 @@ void world_init(struct world *world, const struct actor_class *const *class_tabl
   start(world);
 }
 
+void world_forget_records(struct world *world) {
+  records_clear(&world->frames);
+  records_clear(&world->closes);
+  records_clear(&world->responses);
+  records_clear(&world->announcements);
+}
+
 static void forget(struct world *world) {
   core_done(&world->core);
   for (struct pf_list *link; (link = pf_list_pop(&world->store)) != NULL;) {
@@ -128,10 +135,7 @@ static void forget(struct world *world) {
     if (item->lookup) lookup_free(item->lookup);
     free(item);
   }
-  records_clear(&world->frames);
-  records_clear(&world->closes);
-  records_clear(&world->responses);
-  records_clear(&world->announcements);
+  world_forget_records(world);
 }
 
 void world_restart(struct world *world) {

@@ -65,6 +65,8 @@ int world_answer(const struct world *world, uint64_t request);
 /* Decodes the index-th announcement. */
 struct hop_job world_announced(const struct world *world, size_t index);
 
+/* Forgets what has left so far. */
+void world_forget_records(struct world *world);
 size_t world_count_frames(const struct world *world, const char *part);
 /* The newest frame that contains part, or NULL. */
 const char *world_find_frame(const struct world *world, const char *part);

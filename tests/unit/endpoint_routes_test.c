@@ -96,6 +96,7 @@ static void test_arguments_at_max_and_one_more(void **state) {
       {"GET /status/599", "GET /status/600"},
       {"GET /delay/86400000", "GET /delay/86400001"},
       {"GET /bytes/1073741824", "GET /bytes/1073741825"},
+      {"GET /array/10000", "GET /array/10001"},
       {"GET /stream/1000000", "GET /stream/1000001"},
       {"GET /redirect/1000", "GET /redirect/1001"},
       {"GET /flaky/1000000", "GET /flaky/1000001"},

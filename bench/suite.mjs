@@ -1,0 +1,89 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { parseArgs } from 'node:util';
+import { compareCommand } from './compare.mjs';
+import { show, table } from './lib/figures.mjs';
+import { machine, scope } from './lib/tools.mjs';
+import { scenarios, Stage } from './scenarios.mjs';
+
+const usage = `Usage:
+  proxyfetch bench suite [--scenario NAME,…|all] [--short] [--repeat N] [--out FILE.json] [--list]
+  proxyfetch bench compare OLD.json NEW.json [--threshold 0.10] [--markdown FILE] [--html FILE]`;
+
+export function save(file, content) {
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, content);
+}
+
+const cpuText = (cpu) => Object.entries(cpu).map(([role, us]) => `${role} ${us.toFixed(1)}`).join(' + ') +
+  ` = ${Object.values(cpu).reduce((a, b) => a + b, 0).toFixed(1)} us`;
+
+function print(record) {
+  const r = record;
+  if (r.status !== 'ok') return console.log(`${r.name.padEnd(24)} ${r.status}`);
+  const margin = r.marginPercent === undefined ? '' : ` ±${r.marginPercent.toFixed(1)} %`;
+  console.log(`${r.name.padEnd(24)} ${show(r.ops)}/s${margin}  ${r.help}`);
+  const names = ['mean', 'min', 'max', 'p50', 'p75', 'p90', 'p95', 'p99', 'p99_5', 'p99_9'];
+  console.log(`    ${names.filter((n) => r[n] !== undefined).map((n) => `${n.replace('_', '.')} ${show(r[n])}`).join('  ')} ${r.unit}` +
+    `  (${r.samples.toLocaleString('en-US')} samples)`);
+  if (r.cpuUs && Object.keys(r.cpuUs).length > 1) console.log(`    CPU per job: ${cpuText(r.cpuUs)}`);
+  if (r.extra) console.log(`    ${Object.entries(r.extra).map(([k, v]) => `${k} ${v}`).join('; ')}`);
+}
+
+/** "N times faster than" within each family: what is before the last dash. */
+function printRatios(records) {
+  const families = Map.groupBy?.(records, (r) => r.name.replace(/-[^-]*$/, '')) ??
+    records.reduce((m, r) => m.set(r.name.replace(/-[^-]*$/, ''), [...(m.get(r.name.replace(/-[^-]*$/, '')) ?? []), r]), new Map());
+  for (const members of families.values()) {
+    if (members.length < 2) continue;
+    const sorted = [...members].sort((a, b) => b.ops - a.ops);
+    for (const r of sorted.slice(1)) console.log(`${sorted[0].name} is ${(sorted[0].ops / r.ops).toFixed(2)} times as fast as ${r.name}`);
+  }
+}
+
+async function suiteCommand(args) {
+  const { values } = parseArgs({ args, options: { scenario: { type: 'string', default: 'all' }, short: { type: 'boolean' },
+    repeat: { type: 'string', default: '1' }, out: { type: 'string' }, list: { type: 'boolean' } } });
+  if (values.list) return console.log(scenarios.map((s) => `${s.name.padEnd(24)} ${s.kind.padEnd(6)} ${s.help}`).join('\n')), 0;
+  const wanted = values.scenario.split(',');
+  const chosen = scenarios.filter((s) => values.scenario === 'all' || wanted.includes(s.name));
+  const unknown = wanted.filter((n) => n !== 'all' && !scenarios.some((s) => s.name === n));
+  if (unknown.length || !(Number(values.repeat) >= 1)) return console.error(`no scenario ${unknown.join(', ')}\n${usage}`), 2;
+  const records = [];
+  await scope(async (t) => {
+    const stage = new Stage(t, values.short);
+    for (let round = 0; round < Number(values.repeat); round++)
+      for (const s of chosen) {
+        const record = { name: s.name, kind: s.kind, help: s.help, round };
+        try {
+          Object.assign(record, s.kind === 'slot' ? { status: 'not there yet' } : { status: 'ok', ...(await s.run(stage)), name: s.name, help: s.help });
+        } catch (why) {
+          record.status = `FAILED: ${why.message}`;
+        }
+        if (record.status === 'ok' && !(record.ops > 0)) record.status = 'FAILED: no figure';
+        records.push(record);
+        print(record);
+      }
+  });
+  printRatios(records.filter((r) => r.status === 'ok' && r.round === 0));
+  if (values.out) save(values.out, JSON.stringify({ ...machine(), short: Boolean(values.short), records }, null, 1));
+  const failed = records.filter((r) => r.status.startsWith('FAILED'));
+  console.log(`${records.filter((r) => r.status === 'ok').length} measured, ${failed.length} failed, ` +
+    `${records.filter((r) => r.status === 'not there yet').length} not there yet`);
+  return failed.length ? 1 : 0;
+}
+
+const commands = { suite: suiteCommand, compare: compareCommand };
+const args = process.argv.slice(2);
+const command = args[0]?.startsWith('-') ? 'suite' : args.shift();
+if (!commands[command] || args.includes('--help')) {
+  console.log(usage);
+  process.exitCode = args.includes('--help') ? 0 : 2;
+} else {
+  try {
+    process.exitCode = await commands[command](args, { save, table });
+  } catch (why) {
+    console.error(`proxyfetch bench ${command}: ${why.code?.startsWith?.('ERR_PARSE') ? `${why.message}\n${usage}` : why.stack}`);
+    process.exitCode = 2;
+  }
+}
