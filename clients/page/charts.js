@@ -23,16 +23,6 @@ export function bins(sorted, wanted = BINS) {
   return { step, first, counts };
 }
 
-/** Labels that would overlap move up by a line. */
-function stagger(marks, room) {
-  let last = -Infinity, line = 0;
-  return marks.map((mark) => {
-    line = mark.x - last < room ? line + 1 : 0;
-    last = mark.x;
-    return { ...mark, line };
-  });
-}
-
 /** The distribution of values (ms) as an SVG of that width. */
 export function histogram(values, width, kind) {
   const sorted = Float64Array.from(values).sort();
@@ -54,9 +44,9 @@ export function histogram(values, width, kind) {
     const anchor = place < 14 ? 'start' : place > width - 24 ? 'end' : 'middle';
     ticks.push(svg('text', { x: place, y: HEIGHT - 8, 'text-anchor': anchor, class: 'tick' }, `${Number(at.toPrecision(6))}`));
   }
-  const marks = stagger(MARKS.map(([q, name]) => ({ name, value: quantile(sorted, q), x: x(quantile(sorted, q)) })), 86);
-  const labels = marks.flatMap(({ name, value, x: place, line }) => {
-    const end = place > width - 90;
+  const marks = MARKS.map(([q, name]) => ({ name, value: quantile(sorted, q) }));
+  const labels = marks.flatMap(({ name, value }, line) => { // a line each, so that none overlaps another
+    const place = x(value), end = place > width - 90;
     return [svg('line', { x1: place, x2: place, y1: 4 + line * 13, y2: base, class: 'mark' }),
       svg('text', { x: place + (end ? -4 : 4), y: 12 + line * 13, 'text-anchor': end ? 'end' : 'start', class: 'mark-text' }, `${name} ${ms(value)}`)];
   });
