@@ -119,6 +119,8 @@ const struct removal removals[] = {
         AMNESIA, WITHOUT(EPOCH_IN_TURN), 1, "fetched twice"),
     REMOVAL("epoch-not-first", "the first announcement names no epoch, because it is the first",
         ONCE, AMNESIA, WITHOUT(EPOCH_ALWAYS), 1, "fetched twice"),
+    REMOVAL("lost-once-again", "a job lost at its only announcement gets a new first epoch", ONCE,
+        AMNESIA, WITHOUT(LOST_IS_FINAL), 2, "fetched twice"),
     REMOVAL("no-deadline", "a power cut of the origin in normal mode, and jobs without a deadline",
         ONCE, ORDINARY | PF_BIT(FAULT_ORIGIN_CUT), 0, 1, "stuck"),
     /* queue */

@@ -250,7 +250,8 @@ static void trace_step(const struct explorer *x, FILE *out, struct state *s, uin
   if (!replay.words) faults_each(&walk, s);
   PF_ASSERT(replay.words);
   const char *words = replay.words;
-  fprintf(out, "    %s", replay.step.kind == STEP_FAULT ? "**FAULT** " : "");
+  const char *fault = replay.step.copied ? "**FAULT: a message comes twice** " : "**FAULT** ";
+  fprintf(out, "    %s", replay.step.kind == STEP_FAULT ? fault : "");
   if (x->design->jobs > 1) fprintf(out, "[job %d] ", replay.step.job);
   if (strncmp(words, executor, strlen(executor)) == 0)
     fprintf(out, "executor %d:%s\n", replay.step.exec, words + strlen(executor));

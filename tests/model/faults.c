@@ -16,7 +16,8 @@ static void message_lost(struct walk *w, const struct state *from, unsigned i) {
 }
 
 static void message_copied(struct walk *w, const struct state *from, unsigned i) {
-  rules_deliver((struct step){.walk = w, .kind = STEP_FAULT, .s = *from}, msg_unpack(from->net[i]));
+  struct step t = {.walk = w, .kind = STEP_FAULT, .copied = true, .s = *from};
+  rules_deliver(t, msg_unpack(from->net[i]));
 }
 
 /* Connections end with the process. Answers to it find nobody (nor does anybody want the answer to

@@ -76,7 +76,8 @@ static void client_submits(struct walk *w, const struct state *from, uint8_t key
   t.job = (uint8_t)(job - t.s.job);
   job->row.state = ROW_PENDING;
   if (row_wants_epoch(w, &job->row)) job->row.first_epoch = from->known_epoch;
-  if (!rule_holds(w, RULE_EPOCH_ALWAYS)) job->note = NOTE_NOT_ANNOUNCED;
+  if (!rule_holds(w, RULE_EPOCH_ALWAYS) || !rule_holds(w, RULE_LOST_IS_FINAL))
+    job->note = NOTE_NOT_ANNOUNCED;
   if (!rule_holds(w, RULE_TELL_AFTER_COMMIT)) job->told = TOLD_BY_ANOTHER;
   step_take(&t, "client: submits; the origin runs the turn");
 }
@@ -122,7 +123,9 @@ static void origin_announces(struct walk *w, const struct state *from, uint8_t j
   struct step t = step_begin(w, from, j);
   if (!rule_holds(w, RULE_ANNOUNCE_AGAIN)) t.s.job[j].outbox = 1;
   struct msg announcement = {.type = MSG_JOB, .job = j, .info = job->row.first_epoch};
-  if (job->note == NOTE_NOT_ANNOUNCED) announcement.info = t.s.job[j].note = 0;
+  if (job->note == NOTE_NOT_ANNOUNCED && !rule_holds(w, RULE_EPOCH_ALWAYS)) announcement.info = 0;
+  bool first = job->note == NOTE_NOT_ANNOUNCED && !rule_holds(w, RULE_LOST_IS_FINAL);
+  t.s.job[j].note = first ? NOTE_ANNOUNCED_ONCE : NOTE_NONE;
   send_unless_on_the_way(&t, announcement, "origin: announces the job");
 }
 
@@ -140,8 +143,14 @@ static void origin_on_job_answer(struct step t, struct msg m) {
       row_commit(job);
     }
     step_take(&t, "origin: the queue has the job; the client hears `enqueued`");
+  } else if (m.info == JOB_LOST && job->note == NOTE_ANNOUNCED_ONCE) {
+    job->note = NOTE_NOT_ANNOUNCED;
+    job->row.first_epoch = (uint8_t)(m.epoch + 1);
+    row_commit(job);
+    step_take(&t, "origin: no other queue was ever asked; commits the new epoch");
   } else if (m.info == JOB_LOST && job->row.state == ROW_PENDING) {
     job->row.state = ROW_DONE;
+    job->note = NOTE_NONE;
     job->row.declared = 1;
     job->row.effects++;
     row_commit(job);
@@ -181,6 +190,7 @@ static void origin_on_result(struct step t, struct msg m) {
   if (take) {
     words = "origin: commits the result, answers `accepted`";
     job->row.state = ROW_RECEIVED;
+    job->note = NOTE_NONE;
     job->row.declared = m.exec == BY_QUEUE;
     client_tell(job, m.epoch);
     if (rule_holds(w, RULE_RESULT_DURABLE) && rule_holds(w, RULE_STATUS_DURABLE)) row_commit(job);
@@ -200,8 +210,8 @@ static void origin_continues(struct walk *w, const struct state *from, uint8_t j
   if (!row_is_durable(now)) return;
   struct step t = step_begin(w, from, j);
   struct job *job = &t.s.job[j];
-  if (now->row.state == ROW_DONE && now->note) {
-    job->note = 0;
+  if (now->row.state == ROW_DONE && now->note == NOTE_HALF_DONE) {
+    job->note = NOTE_NONE;
     job->row.effects++;
     row_commit(job);
     step_take(&t, "origin: runs the continuation, commits its effects");
@@ -223,7 +233,7 @@ static void origin_continues(struct walk *w, const struct state *from, uint8_t j
     return;
   }
   if (!now->note) job->row.effects++;
-  job->note = 0;
+  job->note = NOTE_NONE;
   job->row.state = ROW_DONE;
   row_commit(job);
   step_take(&t, "origin: runs the continuation; effects and `done` commit together");
@@ -238,6 +248,7 @@ static void origin_ends(struct walk *w, const struct state *from, uint8_t j) {
   t.kind = STEP_DEADLINE;
   struct job *job = &t.s.job[j];
   job->row.state = ROW_DONE;
+  job->note = NOTE_NONE;
   job->row.declared = 1;
   job->row.effects++;
   row_commit(job);

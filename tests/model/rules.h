@@ -23,6 +23,8 @@
   X(ANNOUNCE_UNTIL_DONE, "announce-until-done", "a pending job is announced until it is done")     \
   X(EPOCH_IN_TURN, "epoch-in-turn", "the first epoch is durable before the first announcement")    \
   X(EPOCH_ALWAYS, "epoch-always", "each announcement names the first epoch, the first one too")    \
+  X(LOST_IS_FINAL, "lost-is-final",                                                                \
+      "a lost job is not announced anew, not even if it was sent once")                            \
   X(RESULT_BEFORE_ANSWER, "result-before-answer", "a result may come before the queue's answer")   \
   X(ORIGIN_DEDUPES, "origin-dedupes", "a second result of a job has no effect")                    \
   X(ENDED_IS_ENDED, "ended-is-ended", "a result of a job ended by its deadline has no effect")     \
@@ -101,6 +103,7 @@ struct step {
   struct walk *walk;
   enum step_kind kind;
   uint8_t job, exec; /* whom it concerns, for the trace */
+  bool copied;       /* a copy of the message that is delivered stays on the way */
   struct state s;
 };
 

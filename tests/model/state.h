@@ -107,6 +107,7 @@ enum note { /* where a rule is left out */
   NOTE_NONE,
   NOTE_HALF_DONE,     /* of effects and mark */
   NOTE_NOT_ANNOUNCED, /* as far as this process knows */
+  NOTE_ANNOUNCED_ONCE,
 };
 
 struct job {
