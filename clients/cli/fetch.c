@@ -11,7 +11,6 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "base/clock.h"
 #include "base/rand.h"
 #include "command.h"
 #include "http/client.h"
@@ -19,13 +18,10 @@
 #include "message.h"
 #include "wire/client.h"
 #include "wire/json.h"
-#include "ws_client.h"
+#include "ws_session.h"
 
 #define EXIT_INTERRUPTED 130
 #define CLIENT_ID "cli"
-#define RESUME_MS 1000 /* a server that knows no sessions may say nothing at all */
-#define RECONNECT_MIN_MS 50
-#define RECONNECT_MAX_MS 2000
 
 struct fetch_config {
   char *url, *method, *data, *include, *idempotency_key;
@@ -139,17 +135,11 @@ struct fetch {
   uv_loop_t loop;
   struct pf_signals signals;
   struct ws_url url;
-  struct ws_client *ws;
+  struct ws_session ws;
   struct http *http; /* opened for a body that is too large for a frame */
   struct http_call call;
   struct pf_buf frame;
-  uv_timer_t timer; /* for the answer to resume, or until the next connection */
-  char session[40]; /* empty: none, or not yet */
-  bool asking;      /* resume has been sent and not answered */
-  bool plain;       /* without a session */
-  int64_t offset;   /* of the last event seen */
-  int64_t lost_ms;  /* when the connection broke; 0 = it stands */
-  int64_t pause_ms; /* before the next connection */
+  bool keyed; /* the frame has its submitKey */
   char body_url[WS_CLIENT_HOST_MAX + 512];
   char job[64]; /* as soon as the origin has said it */
   bool ended;
@@ -166,8 +156,7 @@ static void fetch_end(struct fetch *f, int exit_code) {
   if (f->ended) return;
   f->ended = true;
   f->exit_code = exit_code;
-  uv_close((uv_handle_t *)&f->timer, NULL);
-  if (f->ws) ws_client_close(f->ws);
+  ws_session_close(&f->ws);
   if (f->http) http_close(f->http, http_on_closed, NULL);
 }
 
@@ -385,72 +374,7 @@ static void on_enqueued(struct fetch *f, const struct message *m) {
   fetch_end(f, PF_EXIT_OK);
 }
 
-/* ---- the session ---- */
-
-static void submit(struct fetch *f) {
-  ws_client_send(f->ws, pf_buf_view(&f->frame));
-}
-
-static void on_resume_timer(uv_timer_t *timer) {
-  struct fetch *f = timer->data;
-  f->asking = false;
-  if (f->session[0]) {
-    fetch_fail(f, f->config.url, "the server does not answer to resume");
-    return;
-  }
-  f->plain = true;
-  submit(f);
-}
-
-static void resume_ask(struct fetch *f) {
-  char text[128];
-  int len = f->session[0] ? snprintf(text, sizeof(text),
-                                "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":%lld}",
-                                f->session, (long long)f->offset)
-                          : snprintf(text, sizeof(text), "{\"type\":\"resume\"}");
-  f->asking = true;
-  ws_client_send(f->ws, pf_slice(text, (size_t)len));
-  uv_timer_start(&f->timer, on_resume_timer, RESUME_MS, 0);
-}
-
-/* The session stands. What has not been acknowledged is submitted, for the first time or again. */
-static void on_session(struct fetch *f, const struct message *m) {
-  if (!f->asking) return;
-  f->asking = false;
-  uv_timer_stop(&f->timer);
-  if (!f->session[0]) {
-    snprintf(f->session, sizeof(f->session), "%.*s", (int)m->session.len, m->session.data);
-    f->frame.len--; /* the brace at the end */
-    pf_buf_printf(&f->frame, ",\"submitKey\":\"%016llx%016llx\"}",
-        (unsigned long long)pf_rand_secret_u64(), (unsigned long long)pf_rand_secret_u64());
-    PF_ASSERT(f->frame.err == PF_OK);
-  }
-  f->lost_ms = 0;
-  if (!f->job[0]) submit(f);
-}
-
-/* An error that names no fetch, while resume is unanswered, is the answer to it. */
-static bool on_session_refused(struct fetch *f, const struct message *m) {
-  if (!f->asking || m->client_id.len || f->session[0]) return false;
-  f->asking = false;
-  f->plain = true;
-  uv_timer_stop(&f->timer);
-  submit(f);
-  return true;
-}
-
-/* The event need not be kept for us any longer. */
-static void acknowledge(struct fetch *f, const struct message *m) {
-  char text[64];
-  if (m->offset < 0) return;
-  f->offset = m->offset;
-  int len =
-      snprintf(text, sizeof(text), "{\"type\":\"ack\",\"offset\":%lld}", (long long)m->offset);
-  ws_client_send(f->ws, pf_slice(text, (size_t)len));
-}
-
 static void on_result(struct fetch *f, const struct message *m, struct pf_slice text) {
-  acknowledge(f, m);
   if (!f->config.wait) {
     on_enqueued(f, m); /* it was done before we could hear that it is enqueued */
   } else if (f->config.json) {
@@ -462,11 +386,8 @@ static void on_result(struct fetch *f, const struct message *m, struct pf_slice 
 }
 
 static void on_message(struct fetch *f, const struct message *m, struct pf_slice text) {
-  if (m->type == MESSAGE_SESSION) {
-    on_session(f, m);
-  } else if (m->type == MESSAGE_ERROR && on_session_refused(f, m)) {
-    return;
-  } else if (m->type == MESSAGE_ERROR) {
+  if (ws_session_take(&f->ws, m)) return;
+  if (m->type == MESSAGE_ERROR) {
     struct pf_slice code = m->code.len ? m->code : pf_slice_str("error");
     char what[64];
     snprintf(what, sizeof(what), "%.*s", (int)code.len, code.data);
@@ -496,63 +417,43 @@ static void ws_on_text(void *arg, struct pf_slice text) {
   pf_arena_done(&arena);
 }
 
-static void ws_on_opened(void *arg) {
+/* What has not been acknowledged is submitted, for the first time or again: in a session under the
+ * same key, so that it is one job whatever has happened. */
+static void ws_on_ready(void *arg) {
   struct fetch *f = arg;
-  if (f->plain)
-    submit(f);
-  else
-    resume_ask(f);
-}
-
-static void ws_on_pong(void *arg) {
-  (void)arg;
-}
-
-static void connection_open(struct fetch *f);
-
-static void on_reconnect_timer(uv_timer_t *timer) {
-  connection_open(timer->data);
-}
-
-/* Without a session there is nothing to come back to. */
-static bool connection_regain(struct fetch *f, const char *why) {
-  int64_t now_ms = pf_clock_mono_ms();
-  if (!f->session[0]) return false;
-  if (f->lost_ms == 0) {
-    fprintf(stderr, "proxyfetch: %s: %s; trying to get the connection back\n", f->config.url, why);
-    f->lost_ms = now_ms;
-    f->pause_ms = RECONNECT_MIN_MS;
+  if (f->ws.token[0] && !f->keyed) {
+    f->keyed = true;
+    f->frame.len--; /* the brace at the end */
+    pf_buf_printf(&f->frame, ",\"submitKey\":\"%016llx%016llx\"}",
+        (unsigned long long)pf_rand_secret_u64(), (unsigned long long)pf_rand_secret_u64());
+    PF_ASSERT(f->frame.err == PF_OK);
   }
-  if (now_ms - f->lost_ms >= f->config.reconnect_ms) return false;
-  f->asking = false;
-  uv_timer_start(&f->timer, on_reconnect_timer, (uint64_t)f->pause_ms, 0);
-  f->pause_ms = f->pause_ms * 2 > RECONNECT_MAX_MS ? RECONNECT_MAX_MS : f->pause_ms * 2;
-  return true;
+  if (!f->job[0]) ws_session_send(&f->ws, pf_buf_view(&f->frame));
 }
 
-static void ws_on_closed(void *arg, int err, const char *why) {
+static void ws_on_lost(void *arg, const char *why) {
   struct fetch *f = arg;
-  (void)err;
-  f->ws = NULL;
-  if (!f->ended && !f->http && !connection_regain(f, why)) fetch_fail(f, f->config.url, why);
+  fprintf(stderr, "proxyfetch: %s: %s; trying to get the connection back\n", f->config.url, why);
 }
 
-static void connection_open(struct fetch *f) {
-  struct ws_client_handlers handlers = {.arg = f,
-      .opened = ws_on_opened,
-      .text = ws_on_text,
-      .pong = ws_on_pong,
-      .closed = ws_on_closed};
-  f->ws = ws_client_open(&f->loop, &f->url, &handlers);
+static void ws_on_closed(void *arg, const char *why) {
+  struct fetch *f = arg;
+  if (!f->ended && !f->http) fetch_fail(f, f->config.url, why);
 }
 
 static void fetch_go(struct fetch *f) {
+  struct ws_session_config config = {.url = &f->url,
+      .plain = !f->config.session,
+      .reconnect_ms = f->config.reconnect_ms,
+      .ack_every = 1,
+      .arg = f,
+      .ready = ws_on_ready,
+      .text = ws_on_text,
+      .lost = ws_on_lost,
+      .closed = ws_on_closed};
   PF_ASSERT(uv_loop_init(&f->loop) == 0);
   pf_signals_open(&f->signals, &f->loop, fetch_on_signal, f);
-  uv_timer_init(&f->loop, &f->timer);
-  f->timer.data = f;
-  f->plain = !f->config.session;
-  connection_open(f);
+  ws_session_open(&f->ws, &f->loop, &config);
   uv_run(&f->loop, UV_RUN_DEFAULT);
   pf_signals_close(&f->signals);
   uv_run(&f->loop, UV_RUN_DEFAULT);

@@ -362,7 +362,7 @@ test('fetch with a session comes back after each break, and submits once', async
   assert.deepEqual(seen[2], { type: 'resume', session, offset: 0 });
   assert.match(seen[1].submitKey, /^[0-9a-f]{32}$/);
   assert.deepEqual(seen[3], seen[1]);
-  assert.deepEqual(seen[5], { type: 'ack', offset: 1 });
+  assert.deepEqual(seen[5], { type: 'ack', session, offset: 1 });
 });
 
 test('fetch gives up when the connection does not come back, and says where the result will be', async (t) => {
