@@ -54,15 +54,31 @@ static void frame_prepare(struct load *load) {
   load->frame_head = load->frame.len;
 }
 
+static void send_frame(struct load *load, int64_t index) {
+  const char *key = load->plan.submit_key;
+  load->frame.len = load->frame_head;
+  if (key)
+    pf_buf_printf(&load->frame, "%lld\",\"submitKey\":\"%s-%d-%lld\"}", (long long)index, key,
+        load->plan.tag, (long long)index);
+  else
+    pf_buf_printf(&load->frame, "%lld\"}", (long long)index);
+  load->plan.send(load->plan.arg, pf_buf_view(&load->frame));
+}
+
 static void send_one(struct load *load, int64_t now_ns) {
   int64_t index = load->sent++;
-  char tail[32];
-  int len = snprintf(tail, sizeof(tail), "%lld\"}", (long long)index);
-  load->frame.len = load->frame_head;
-  pf_buf_append(&load->frame, tail, (size_t)len);
   load->fetches[index].state = LOAD_SENT;
   load->fetches[index].sent_ns = now_ns;
-  load->plan.send(load->plan.arg, pf_buf_view(&load->frame));
+  send_frame(load, index);
+}
+
+void load_resend(struct load *load) {
+  PF_ASSERT(load->plan.submit_key);
+  for (int64_t i = 0; i < load->sent; i++) {
+    if (load->fetches[i].state != LOAD_SENT) continue;
+    load->fetches[i].resent = true;
+    send_frame(load, i);
+  }
 }
 
 void load_begin(struct load *load, const struct load_plan *plan, int64_t now_ns) {
@@ -125,14 +141,14 @@ static void keep_timings(struct load *load, const struct message *m) {
 static void on_result(
     struct load *load, struct load_fetch *fetch, const struct message *m, int64_t now_ns) {
   if (fetch->state == LOAD_DONE) {
-    fetch_fault(load, fetch, &load->faults.repeated, "a second result", m);
+    if (!fetch->resent) fetch_fault(load, fetch, &load->faults.repeated, "a second result", m);
     return;
   }
   if (!m->success)
     fetch_fault(load, fetch, &load->faults.failed, "a failed fetch", m);
-  else if (fetch->state == LOAD_SENT)
+  else if (fetch->state == LOAD_SENT && !fetch->resent)
     fetch_fault(load, fetch, &load->faults.out_of_order, "a result before its enqueued", m);
-  else if (fetch->req_hash != hash_id(m->req_id))
+  else if (fetch->state != LOAD_SENT && fetch->req_hash != hash_id(m->req_id))
     fetch_fault(load, fetch, &load->faults.other_id, "a result under another reqId", m);
   fetch->state = LOAD_DONE;
   fetch->result_ns = now_ns;

@@ -27,6 +27,7 @@ struct load_plan {
   /* Part of every clientId, so that a late message of an earlier load is recognised: give each its
    * own. */
   int tag;
+  const char *submit_key; /* begins every submitKey, so that load_resend is harmless; NULL = none */
   void (*send)(void *arg, struct pf_slice frame);
   void *arg;
 };
@@ -40,6 +41,7 @@ struct load_fetch {
   float duration_ms;
   uint8_t state; /* enum load_state */
   bool bad;      /* a failure is counted for it */
+  bool resent;   /* its times say nothing, and some of its answers may come twice or never */
 };
 
 /* Each counted at most once a fetch, but for `strange`. */
@@ -68,6 +70,9 @@ struct load {
 /* Sends the first `concurrency` fetches. */
 void load_begin(struct load *load, const struct load_plan *plan, int64_t now_ns);
 void load_on_message(struct load *load, const struct message *message, int64_t now_ns);
+/* After a break of the connection within a session: what has not been acknowledged is sent again.
+ */
+void load_resend(struct load *load);
 /* What could not even be decoded. */
 void load_on_garbage(struct load *load, const char *why);
 bool load_ended(const struct load *load);

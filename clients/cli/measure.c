@@ -8,13 +8,15 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/rand.h"
 #include "command.h"
 #include "http/client.h"
 #include "loop/signals.h"
 #include "measurement.h"
 #include "wire/json.h"
-#include "ws_client.h"
+#include "ws_session.h"
 
+#define ACK_EVERY 256 /* events of a session */
 #define LEVELS_MAX 16
 #define ROUND_TRIPS 100 /* and one before them that is not counted */
 #define DIRECT_FETCHES 100
@@ -31,7 +33,7 @@
 struct measure_config {
   char *url, *target, *concurrency, *pids;
   int64_t iterations, timeout_ms;
-  bool phases, json;
+  bool phases, json, session;
 };
 
 #define FIELD(name) offsetof(struct measure_config, name)
@@ -73,6 +75,11 @@ static const struct pf_option measure_option_list[] = {
         .unit = "ROLE=PID,...",
         .help = "The processes whose CPU time is counted; by default those of this machine that "
                 "belong to the server."},
+    {.name = "session",
+        .type = PF_OPT_FLAG,
+        .offset = FIELD(session),
+        .help = "Run within a session of the server, and go on after a broken connection: nothing "
+                "may be lost or doubled then either."},
     {.name = "timeout-ms",
         .type = PF_OPT_INT,
         .offset = FIELD(timeout_ms),
@@ -103,7 +110,9 @@ struct measure {
   struct pf_signals signals;
   uv_timer_t tick;
   struct ws_url url;
-  struct ws_client *ws;
+  struct ws_session ws;
+  bool connected;      /* once */
+  char submit_key[24]; /* begins those of this measurement */
   struct http *http;
   struct http_call call;
   char health_url[WS_CLIENT_HOST_MAX + 32];
@@ -144,7 +153,7 @@ static void measure_end(struct measure *m, int exit_code) {
   progress_clear(m);
   if (m->loading) load_done(&m->load);
   m->loading = false;
-  if (m->ws) ws_client_close(m->ws);
+  ws_session_close(&m->ws);
   http_close(m->http, http_on_closed, NULL);
   uv_close((uv_handle_t *)&m->tick, NULL);
 }
@@ -199,7 +208,7 @@ static int runs_plan(struct measure *m) {
 
 static void load_send(void *arg, struct pf_slice frame) {
   struct measure *m = arg;
-  ws_client_send(m->ws, frame);
+  ws_session_send(&m->ws, frame);
 }
 
 static void run_begin(struct measure *m) {
@@ -210,6 +219,7 @@ static void run_begin(struct measure *m) {
       .send_ms = run->send_ms,
       .timings = run->kind == RUN_TIMINGS,
       .tag = (int)m->run_at + 1,
+      .submit_key = m->config.session ? m->submit_key : NULL,
       .send = load_send,
       .arg = m};
   int64_t ignored[PROC_MAX];
@@ -223,7 +233,7 @@ enum phase { PHASE_ENQUEUE, PHASE_ORIGIN, PHASE_EXECUTION, PHASE_WHOLE };
 
 /* Negative if this fetch has no such figure. */
 static double phase_ms(const struct load_fetch *f, enum phase phase) {
-  if (f->state != LOAD_DONE || f->bad) return -1;
+  if (f->state != LOAD_DONE || f->bad || f->resent) return -1;
   switch (phase) {
   case PHASE_ENQUEUE:
     return (double)(f->enqueued_ns - f->sent_ns) / 1e6;
@@ -295,9 +305,9 @@ static void run_ended(struct measure *m) {
 static void ping_send(struct measure *m) {
   m->asked_ns = pf_clock_mono_ns();
   if (m->found.round_trip_by_frame)
-    ws_client_ping(m->ws);
+    ws_session_ping(&m->ws);
   else
-    ws_client_send(m->ws, pf_slice_str("{\"type\":\"ping\",\"id\":1}"));
+    ws_session_send(&m->ws, pf_slice_str("{\"type\":\"ping\",\"id\":1}"));
 }
 
 static void ping_answered(struct measure *m) {
@@ -346,6 +356,7 @@ static void ws_on_text(void *arg, struct pf_slice text) {
       measure_fail(m, "the server sent what is no message", why.text);
     return;
   }
+  if (ws_session_take(&m->ws, &message)) return;
   if (m->loading)
     load_on_message(&m->load, &message, pf_clock_mono_ns());
   else if (message.type == MESSAGE_PONG)
@@ -362,15 +373,28 @@ static void ws_on_pong(void *arg) {
   if (m->found.round_trip_by_frame) ping_answered(m);
 }
 
-static void ws_on_opened(void *arg) {
-  ping_send(arg);
+static void ws_on_ready(void *arg) {
+  struct measure *m = arg;
+  bool again = m->connected;
+  m->connected = true;
+  if (m->config.session && !m->ws.token[0])
+    measure_fail(m, m->config.url, "the server has no sessions; measure it without --session");
+  else if (again && m->loading)
+    load_resend(&m->load);
+  else if (!again || m->step == STEP_ROUND_TRIP || m->step == STEP_LAST_WORD)
+    ping_send(m);
 }
 
-static void ws_on_closed(void *arg, int err, const char *why) {
+static void ws_on_lost(void *arg, const char *why) {
   struct measure *m = arg;
-  m->ws = NULL;
+  progress_clear(m);
+  fprintf(stderr, "proxyfetch measure: %s: %s; trying to get the connection back\n", m->config.url,
+      why);
+}
+
+static void ws_on_closed(void *arg, const char *why) {
+  struct measure *m = arg;
   if (m->step == STEP_END) return;
-  (void)err;
   if (m->loading) {
     load_abandon(&m->load, pf_clock_mono_ns());
     run_finish(m);
@@ -513,17 +537,24 @@ static int measure_check(struct measure *m) {
 }
 
 static void measure_go(struct measure *m) {
-  struct ws_client_handlers handlers = {.arg = m,
-      .opened = ws_on_opened,
+  struct ws_session_config config = {.url = &m->url,
+      .plain = !m->config.session,
+      .reconnect_ms = m->config.timeout_ms,
+      .ack_every = ACK_EVERY,
+      .arg = m,
+      .ready = ws_on_ready,
       .text = ws_on_text,
       .pong = ws_on_pong,
+      .lost = ws_on_lost,
       .closed = ws_on_closed};
   PF_ASSERT(uv_loop_init(&m->loop) == 0 && uv_timer_init(&m->loop, &m->tick) == 0);
   m->tick.data = m;
   PF_ASSERT(uv_timer_start(&m->tick, tick_on_timer, TICK_MS, TICK_MS) == 0);
   PF_ASSERT(http_new(&m->http, &m->loop) == PF_OK);
   pf_signals_open(&m->signals, &m->loop, measure_on_signal, m);
-  m->ws = ws_client_open(&m->loop, &m->url, &handlers);
+  snprintf(
+      m->submit_key, sizeof(m->submit_key), "%016llx", (unsigned long long)pf_rand_secret_u64());
+  ws_session_open(&m->ws, &m->loop, &config);
   uv_run(&m->loop, UV_RUN_DEFAULT);
   pf_signals_close(&m->signals);
   uv_run(&m->loop, UV_RUN_DEFAULT);

@@ -151,6 +151,10 @@ void ws_session_send(struct ws_session *s, struct pf_slice text) {
   if (s->ws) ws_client_send(s->ws, text);
 }
 
+void ws_session_ping(struct ws_session *s) {
+  if (s->ws) ws_client_ping(s->ws);
+}
+
 void ws_session_close(struct ws_session *s) {
   if (s->closing) return;
   s->closing = true;

@@ -53,6 +53,7 @@ void ws_session_open(
 bool ws_session_take(struct ws_session *session, const struct message *message);
 /* Does nothing while there is no connection. */
 void ws_session_send(struct ws_session *session, struct pf_slice text);
+void ws_session_ping(struct ws_session *session);
 void ws_session_close(struct ws_session *session);
 
 #endif

@@ -405,6 +405,25 @@ test('fetch survives a kill -9 of the origin', async (t) => {
   assert.equal((await http(`${system.httpUrl}/v1/jobs`)).body.total, 0);
 });
 
+test('measure --session survives a kill -9 of the origin, and each fetch ends once', async (t) => {
+  const system = await startSystem(t);
+  const measuring = run(t, 'proxyfetch', ['measure', '--session', '--url', system.wsUrl, '--target',
+    `${system.target}/delay/20?key=all`, '--concurrency', '200', '--iterations', '4000', '--json']);
+  await until(async () => (await http(`${system.target}/hits/all`)).body.hits > 1000, 'it is in full swing');
+  await system.crash('origin');
+  await system.restart('origin');
+  const { code, stdout, stderr } = await measuring;
+  assert.equal(code, 0, stderr + stdout);
+  assert.match(stderr, /trying to get the connection back/);
+});
+
+test('measure --session says so when there are none', async (t) => {
+  const server = await goodServer(t);
+  const { code, stderr } = await measure(t, server, '--concurrency', '1', '--iterations', '1', '--session');
+  assert.equal(code, 1);
+  assert.match(stderr, /has no sessions/);
+});
+
 test('fetch stops at Ctrl-C', async (t) => {
   let asked;
   const underWay = new Promise((done) => (asked = done));

@@ -77,6 +77,40 @@ static void keeps_the_concurrency_and_counts(void **state) {
   load_done(&load);
 }
 
+/* After a break only what was not acknowledged is sent again, under its old key; then a result may
+ * come before its enqueued, or twice, for those and no others. */
+static void what_is_sent_again_may_be_answered_twice(void **state) {
+  (void)state;
+  struct load load;
+  struct server server = {.count = 0};
+  struct load_plan plan = {.url = "http://t/",
+      .concurrency = 3,
+      .iterations = 3,
+      .tag = 3,
+      .submit_key = "k",
+      .send = server_take,
+      .arg = &server};
+  load_begin(&load, &plan, 1000);
+  say(&load, 1100, ENQUEUED(0));
+  load_resend(&load);
+  assert_int_equal(server.count, 5);
+  assert_string_equal(server.frames[3], server.frames[1]);
+  assert_string_equal(server.frames[4], server.frames[2]);
+  assert_string_equal(server.frames[1], "{\"type\":\"start-fetch\",\"url\":\"http://t/\","
+                                        "\"clientId\":\"3-1\",\"submitKey\":\"k-3-1\"}");
+  say(&load, 1200, RESULT(1));
+  say(&load, 1210, ENQUEUED(1));
+  say(&load, 1220, RESULT(1));
+  say(&load, 1230, ENQUEUED(2));
+  say(&load, 1240, RESULT(2));
+  say(&load, 1250, RESULT(0));
+  assert_true(load_ended(&load));
+  assert_int_equal(load_faults_sum(&load.faults), 0);
+  say(&load, 1260, RESULT(0)); /* this one had been acknowledged */
+  assert_int_equal(load.faults.repeated, 1);
+  load_done(&load);
+}
+
 static void each_irregularity_is_counted(void **state) {
   (void)state;
   static const struct {
@@ -217,6 +251,7 @@ static void statistics_are_exact(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(keeps_the_concurrency_and_counts),
+      cmocka_unit_test(what_is_sent_again_may_be_answered_twice),
       cmocka_unit_test(each_irregularity_is_counted),
       cmocka_unit_test(what_never_comes_is_missing),
       cmocka_unit_test(a_bounded_load_ends_with_what_it_has_sent),
