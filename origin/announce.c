@@ -89,6 +89,7 @@ void announce_pump(struct core *core) {
     }
     if (epoch_missing(core, job)) {
       job->first_epoch = core->queue_epoch;
+      job->announcing = true; /* by OUT_ANNOUNCE, once the epoch is durable */
       commit_output(core->open, OUT_ANNOUNCE, job->local);
       commit_op(core->open, OP_JOB_EPOCH, job->local)->n = (int64_t)job->first_epoch;
       continue;

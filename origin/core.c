@@ -150,6 +150,7 @@ static void output_release(struct core *core, const struct output *output) {
       jobs_move(core, job, JOB_PENDING);
       job->durable_ns = core->now_ns;
     }
+    job->announcing = false;
     announce_now(core, job);
     break;
   }

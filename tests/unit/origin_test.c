@@ -82,6 +82,31 @@ static void test_job_is_announced_again_after_a_restart(void **state) {
   assert_true(world->announcements.items[0].body_len > 0); /* with its request, read from the row */
 }
 
+/* While no queue has ever answered, a job that must not be repeated waits for its epoch, which is
+ * durable before the first announcement. */
+static void test_epoch_is_written_before_the_first_announcement(void **state) {
+  struct world *world = *state;
+  world_restart(world); /* this run has not heard of any queue */
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  world_say(world, 8,
+      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"
+      "\",\"clientId\":\"p\",\"method\":\"POST\"}");
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 0);
+  core_on_queue_epoch(&world->core, 0xe1);
+  core_flush(&world->core);
+  assert_int_equal(world->announcements.count, 0);
+  core_on_tick(&world->core); /* looks at the invariants */
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 1);
+  assert_int_equal(world_announced(world, 0).first_epoch, 0);
+  assert_int_equal(world->core.stats.invariant_failures, 0);
+  world_restart(world);
+  core_on_queue_epoch(&world->core, 0xe2);
+  world_settle(world);
+  assert_int_equal(world_announced(world, 0).first_epoch, 0xe1);
+}
+
 /* The rows of earlier runs are read page by page, and by then there are rows of this run too. */
 static void test_recovery_leaves_new_jobs_alone(void **state) {
   struct world *world = *state;
@@ -515,6 +540,7 @@ int main(void) {
       TEST(test_fetch_goes_the_whole_way),
       TEST(test_nothing_leaves_before_the_commit),
       TEST(test_job_is_announced_again_after_a_restart),
+      TEST(test_epoch_is_written_before_the_first_announcement),
       TEST(test_recovery_leaves_new_jobs_alone),
       TEST(test_result_before_the_enqueue_answer),
       TEST(test_job_that_is_not_read_yet_is_found),
