@@ -1,3 +1,4 @@
+// `proxyfetch bench suite|sides|compare`: everything of the benchmark suite that is not a load itself.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -5,9 +6,11 @@ import { compareCommand } from './compare.mjs';
 import { show, table } from './lib/figures.mjs';
 import { machine, scope } from './lib/tools.mjs';
 import { scenarios, Stage } from './scenarios.mjs';
+import { sidesCommand } from './sides.mjs';
 
 const usage = `Usage:
   proxyfetch bench suite [--scenario NAME,…|all] [--short] [--repeat N] [--out FILE.json] [--list]
+  proxyfetch bench sides [--short] [--only NAME,…] [--out FILE.json]
   proxyfetch bench compare OLD.json NEW.json [--threshold 0.10] [--markdown FILE] [--html FILE]`;
 
 export function save(file, content) {
@@ -73,7 +76,7 @@ async function suiteCommand(args) {
   return failed.length ? 1 : 0;
 }
 
-const commands = { suite: suiteCommand, compare: compareCommand };
+const commands = { suite: suiteCommand, sides: sidesCommand, compare: compareCommand };
 const args = process.argv.slice(2);
 const command = args[0]?.startsWith('-') ? 'suite' : args.shift();
 if (!commands[command] || args.includes('--help')) {
