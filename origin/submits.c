@@ -121,6 +121,16 @@ static void answer_done(
   core_ask(core, lookup);
 }
 
+/* A job that is finishing takes nobody in any more: its result is asked for behind the commit that
+ * writes it. */
+static void answer_same(
+    struct core *core, const struct event *event, struct job *job, struct pf_slice client_id) {
+  if (job->state == JOB_FINISHING)
+    answer_done(core, event, job->local, client_id);
+  else
+    answer_pending(core, event, job, client_id);
+}
+
 static void on_checked(struct core *core, struct lookup *lookup) {
   struct submit_wait *wait = lookup->arg;
   const struct lookup_row *row = lookup->rows;
@@ -133,7 +143,7 @@ static void on_checked(struct core *core, struct lookup *lookup) {
   if (!same) {
     answer_conflict(core, &wait->event, wait->client_id);
   } else if (job) {
-    answer_pending(core, &wait->event, job, wait->client_id);
+    answer_same(core, &wait->event, job, wait->client_id);
   } else if (row) {
     answer_done(core, &wait->event, row->other, wait->client_id);
   } else {
@@ -157,7 +167,7 @@ void submits_check(struct core *core, struct actor *actor, const struct event *e
     return;
   }
   if (job) {
-    answer_pending(core, event, job, fetch->id);
+    answer_same(core, event, job, fetch->id);
     return;
   }
   struct lookup *lookup = lookup_new(LOOKUP_SUBMIT, scope, on_checked);

@@ -412,6 +412,26 @@ static void test_submit_key_gives_the_same_job(void **state) {
   assert_int_equal(world->announcements.count, 0);
 }
 
+/* Between the commit's closing and its end the job is neither pending nor a stored result. */
+static void test_submit_key_of_a_job_that_is_finishing(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, KEYED("a", "http://127.0.0.1:1/"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  world_accept_all(world, HOP_JOB_QUEUED);
+  world_deliver(world, &job, 200, NULL);
+  core_flush(&world->core);
+  assert_int_equal(world->core.job_count[JOB_FINISHING], 1);
+  world_say(world, 7, KEYED("a", "http://127.0.0.1:1/"));
+  core_on_api_fetch(&world->core, 99, pf_slice_str("proxy"), pf_slice_str("default"),
+      pf_slice_str("{\"url\":\"http://127.0.0.1:1/\",\"submitKey\":\"k\"}"), 10000);
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 2);
+  assert_non_null(world_find_response(world, 99));
+  assert_int_equal(world_find_response(world, 99)->code, 200);
+  assert_int_equal(world->core.waiters.count, 0);
+}
+
 /* ---- limits ---- */
 
 static void test_pending_max(void **state) {
@@ -555,6 +575,7 @@ int main(void) {
       TEST(test_session_of_another_actor_is_unknown),
       TEST(test_retention_announces_a_gap),
       TEST(test_submit_key_gives_the_same_job),
+      TEST(test_submit_key_of_a_job_that_is_finishing),
       TEST(test_pending_max),
       TEST(test_full_disk_refuses_new_work_only),
       TEST(test_checkout_chain_survives_restarts),
