@@ -36,12 +36,12 @@ static void encode_state(struct pf_buf *body, struct pf_job_id id, const char *s
   json_end_object(&w);
 }
 
-static void respond_state(struct core *core, uint64_t request, int status, struct pf_job_id id,
+static void respond_state(struct core *core, uint64_t request, struct pf_job_id id,
     const char *state, int64_t attempts, struct pf_slice result, struct pf_slice late) {
   struct pf_buf body;
   pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
   encode_state(&body, id, state, attempts, result, late);
-  core->edge.respond(core->edge_arg, request, status, NULL, pf_buf_view(&body));
+  core->edge.respond(core->edge_arg, request, 200, NULL, pf_buf_view(&body));
   pf_buf_done(&body);
 }
 
@@ -65,35 +65,30 @@ static void waiter_free(struct core *core, struct waiter *waiter) {
   free(waiter);
 }
 
-static void waiter_time_out(struct core *core, struct waiter *waiter) {
-  struct job *job = jobs_find(core, waiter->local);
-  struct pf_job_id id = {core->origin_id, waiter->local};
-  respond_state(core, waiter->request, waiter->submitted ? 202 : 200, id,
-      job ? state_name(job) : "received", -1, (struct pf_slice){0}, (struct pf_slice){0});
-  waiter_free(core, waiter);
-}
-
-/* 202 without waiting: the job is durable with the commit that is open now. */
-static void respond_accepted(struct core *core, const struct job *job, uint64_t request) {
+/* What is said of a job that is not done leaves with the commit that is open now: its id, or the
+ * result that it has received, may not be durable yet. */
+static void respond_gated(
+    struct core *core, const struct job *job, uint64_t request, bool submitted) {
   struct pf_buf body;
   pf_buf_init(&body, 4096);
   encode_state(
       &body, jobs_id(core, job), state_name(job), -1, (struct pf_slice){0}, (struct pf_slice){0});
   struct output *output = commit_output(core->open, OUT_RESPOND, request);
-  output->code = 202;
+  output->code = submitted ? 202 : 200;
   output->bytes = commit_copy_buf(core->open, &body);
   pf_buf_done(&body);
+}
+
+static void waiter_time_out(struct core *core, struct waiter *waiter) {
+  respond_gated(core, jobs_find(core, waiter->local), waiter->request, waiter->submitted);
+  waiter_free(core, waiter);
 }
 
 void queries_wait(
     struct core *core, struct job *job, uint64_t request, int64_t wait_ms, bool submitted) {
   if (wait_ms > WAIT_MS_MAX) wait_ms = WAIT_MS_MAX;
   if (wait_ms <= 0 || core->waiters.count >= WAITERS_MAX || job->state == JOB_PARKED) {
-    if (submitted)
-      respond_accepted(core, job, request);
-    else
-      respond_state(core, request, 200, jobs_id(core, job), state_name(job), -1,
-          (struct pf_slice){0}, (struct pf_slice){0});
+    respond_gated(core, job, request, submitted);
     return;
   }
   struct waiter *waiter = pf_alloc(sizeof(*waiter));
@@ -160,7 +155,7 @@ static void on_unread(struct core *core, struct lookup *lookup) {
   struct pf_job_id id = {core->origin_id, lookup->id};
   if (lookup->rows)
     respond_state(
-        core, lookup->token, 200, id, "pending", -1, (struct pf_slice){0}, (struct pf_slice){0});
+        core, lookup->token, id, "pending", -1, (struct pf_slice){0}, (struct pf_slice){0});
   else
     respond_unknown(core, lookup->token);
   lookup_free(lookup);
@@ -170,7 +165,7 @@ static void on_stored(struct core *core, struct lookup *lookup) {
   const struct lookup_row *row = lookup->rows;
   struct pf_job_id id = {core->origin_id, lookup->id};
   if (row) {
-    respond_state(core, lookup->token, 200, id, "done", results_attempts(row), row->a, row->d);
+    respond_state(core, lookup->token, id, "done", results_attempts(row), row->a, row->d);
   } else {
     struct lookup *again = lookup_new(LOOKUP_REQUEST, lookup->id, on_unread);
     again->token = lookup->token;
@@ -293,5 +288,5 @@ void core_on_api_rerun(struct core *core, uint64_t request, struct pf_job_id id)
   commit_op(core->open, OP_JOB_UNPARK, job->local);
   jobs_move(core, job, JOB_RECEIVED);
   results_run(core, job->local);
-  respond_accepted(core, job, request);
+  respond_gated(core, job, request, true);
 }
