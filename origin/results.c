@@ -71,7 +71,8 @@ static void answer_gated(struct core *core, uint64_t request, unsigned index, in
 
 /* ---- results of jobs that are not pending any more ---- */
 
-/* What is kept beside the result message: whom a late result is for, and how often it was tried. */
+/* What is kept beside the result message: whom a late result is for, how often it was tried, and
+ * what a late result has to prove. */
 static void whom_encode(struct pf_buf *buf, const struct job *job) {
   struct json_writer w = json_writer(buf);
   json_begin_object(&w, NULL);
@@ -79,6 +80,11 @@ static void whom_encode(struct pf_buf *buf, const struct job *job) {
   if (job->client_id.len) json_put_string(&w, "clientId", job->client_id);
   json_put_int(&w, "include", job->include);
   json_put_int(&w, "attempts", job->received->result.attempt);
+  if (job->ended) {
+    char hex[2 * HOP_CAPABILITY_BYTES + 1];
+    pf_hex_print(hex, job->capability.bytes, HOP_CAPABILITY_BYTES);
+    json_put_text(&w, "capability", hex);
+  }
   json_end_object(&w);
 }
 
@@ -136,6 +142,26 @@ static void record_late(struct core *core, const struct lookup_row *row,
   json_free(whom);
 }
 
+static bool capability_eq(const struct capability *a, const struct capability *b) {
+  unsigned char difference = 0;
+  for (size_t i = 0; i < HOP_CAPABILITY_BYTES; i++)
+    difference |= a->bytes[i] ^ b->bytes[i];
+  return difference == 0;
+}
+
+/* Only rows of jobs that the origin has ended hold a capability: others can take no late result. */
+static bool late_allowed(const struct lookup_row *row, const struct capability *offered) {
+  struct json *whom;
+  struct pf_slice hex;
+  struct capability kept;
+  if (json_parse(&whom, row->c, NULL)) return false;
+  bool allowed = json_string(json_get(whom, "capability"), &hex) &&
+                 pf_hex_parse(kept.bytes, HOP_CAPABILITY_BYTES, hex.data, hex.len) == PF_OK &&
+                 capability_eq(&kept, offered);
+  json_free(whom);
+  return allowed;
+}
+
 struct late_check {
   struct hop_result result; /* slices in the lookup's arena */
   struct pf_slice body;
@@ -144,7 +170,7 @@ struct late_check {
 static void on_old_job(struct core *core, struct lookup *lookup) {
   const struct late_check *check = lookup->arg;
   const struct lookup_row *row = lookup->rows;
-  if (!row) {
+  if (!row || (row->flag && !late_allowed(row, &check->result.capability))) {
     core->stats.unknown++;
     results_answer(core, lookup->token, lookup->index, HOP_RESULT_UNKNOWN);
   } else if (row->flag && !row->d.len) {
@@ -173,13 +199,6 @@ static void check_old_job(struct core *core, const struct hop_result *result, st
 }
 
 /* ---- accepting ---- */
-
-static bool capability_eq(const struct capability *a, const struct capability *b) {
-  unsigned char difference = 0;
-  for (size_t i = 0; i < HOP_CAPABILITY_BYTES; i++)
-    difference |= a->bytes[i] ^ b->bytes[i];
-  return difference == 0;
-}
 
 static void run_when_loaded(struct core *core, struct job *job) {
   struct event event = {.kind = EVENT_CONTINUATION, .id = job->local, .received_ns = core->now_ns};
