@@ -102,7 +102,7 @@ void jobs_done(struct core *core) {
 void jobs_set_client_id(struct job *job, struct pf_slice client_id) {
   if (pf_slice_eq(job->client_id, client_id)) return;
   free(job->client_id_text);
-  job->client_id_text = pf_memdup(client_id.data, client_id.len);
+  job->client_id_text = client_id.data ? pf_memdup(client_id.data, client_id.len) : NULL;
   job->client_id = pf_slice(job->client_id_text, client_id.len);
 }
 
@@ -113,6 +113,7 @@ static void job_set_text(struct job *job, struct pf_slice *const fields[], size_
     len += fields[i]->len + 1;
   char *at = job->text = pf_alloc(len);
   for (size_t i = 0; i < count; i++) {
+    if (!fields[i]->data) continue; /* what was not sent is not echoed */
     if (fields[i]->len) memcpy(at, fields[i]->data, fields[i]->len);
     fields[i]->data = at;
     at += fields[i]->len + 1;
@@ -169,7 +170,7 @@ static void row_encode(struct pf_buf *buf, const struct core *core, const struct
   json_put_text(&w, "capability", hex);
   json_put_string(&w, "continuation", job->continuation_name);
   if (job->context.len) json_put_raw(&w, "context", job->context);
-  if (job->client_id.len) json_put_string(&w, "clientId", job->client_id);
+  if (job->client_id.data) json_put_string(&w, "clientId", job->client_id);
   if (job->client.session) json_put_hex64(&w, "session", job->client.session);
   json_put_int(&w, "include", job->include);
   json_put_string(&w, "host", job->host);
