@@ -46,7 +46,7 @@ void core_init(struct core *core, const struct origin_edge *edge, void *edge_arg
       .origin_epoch = start->start_number,
       .next_local = start->start_number << PF_LOCAL_COUNT_BITS,
       .next_actor = start->next_actor,
-      .next_session = start->next_session,
+      .next_session = start->start_number << PF_LOCAL_COUNT_BITS,
       .result_rows = start->result_rows,
       .submit_rows = start->submit_rows,
   };

@@ -184,7 +184,7 @@ struct actor {
 struct session {
   struct pf_map_node by_token, by_id;
   struct pf_list dirty;
-  uint64_t id;
+  uint64_t id; /* start number << PF_LOCAL_COUNT_BITS | count: it never returns */
   uint64_t actor;
   unsigned char token[16];
   uint64_t ws;          /* attached socket, 0 = none */
@@ -193,7 +193,7 @@ struct session {
   int64_t durable;      /* highest offset that is on disk */
   int64_t sent;         /* highest offset given to the attached socket */
   int64_t bytes;        /* of the kept events */
-  int64_t seen_wall_ms; /* when it last had a socket */
+  int64_t seen_wall_ms; /* when it last had a socket, as far as its row tells */
   int64_t pending;      /* jobs */
   bool replaying;
 };
@@ -258,7 +258,7 @@ struct core {
 
 struct core_start { /* what the database says at start */
   uint64_t origin_id, start_number;
-  uint64_t next_actor, next_session;
+  uint64_t next_actor;
   int64_t result_rows, submit_rows;
 };
 void core_init(struct core *core, const struct origin_edge *edge, void *edge_arg,

@@ -67,7 +67,6 @@ enum sql {
   SQL_META_GET,
   SQL_META_PUT,
   SQL_MAX_ACTOR,
-  SQL_MAX_SESSION,
   SQL_COUNT_RESULTS,
   SQL_COUNT_SUBMITS,
   SQL_GET_SESSIONS,
@@ -122,7 +121,6 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_META_GET] = "SELECT value FROM meta WHERE key = ?1",
     [SQL_META_PUT] = "INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)",
     [SQL_MAX_ACTOR] = "SELECT coalesce(max(id), 0) FROM actors",
-    [SQL_MAX_SESSION] = "SELECT coalesce(max(id), 0) FROM sessions",
     [SQL_COUNT_RESULTS] = "SELECT count(*) FROM results",
     [SQL_COUNT_SUBMITS] = "SELECT count(*) FROM submits",
     [SQL_GET_SESSIONS] =
@@ -474,14 +472,13 @@ static int read_sessions(
 
 int origin_db_start(struct origin_db *db, struct core_start *ret_start,
     void (*each)(void *arg, const struct session *session), void *arg) {
-  int64_t id, start, numbers[4];
+  int64_t id, start, numbers[3];
   bool found;
   int err = meta_get(db, "origin_id", (int64_t)pf_rand_secret_u64(), &id);
   if (!err) err = meta_put(db, "origin_id", id);
   if (!err) err = meta_get(db, "starts", 0, &start);
   if (!err) err = meta_put(db, "starts", start + 1);
-  static const enum sql counts[] = {
-      SQL_MAX_ACTOR, SQL_MAX_SESSION, SQL_COUNT_RESULTS, SQL_COUNT_SUBMITS};
+  static const enum sql counts[] = {SQL_MAX_ACTOR, SQL_COUNT_RESULTS, SQL_COUNT_SUBMITS};
   for (size_t i = 0; !err && i < PF_COUNT(counts); i++)
     err = read_number(db->stmts[counts[i]], &numbers[i], &found);
   if (!err) err = read_sessions(db, each, arg);
@@ -489,9 +486,8 @@ int origin_db_start(struct origin_db *db, struct core_start *ret_start,
   *ret_start = (struct core_start){.origin_id = (uint64_t)id,
       .start_number = (uint64_t)start + 1,
       .next_actor = (uint64_t)numbers[0] + 1,
-      .next_session = (uint64_t)numbers[1] + 1,
-      .result_rows = numbers[2],
-      .submit_rows = numbers[3]};
+      .result_rows = numbers[1],
+      .submit_rows = numbers[2]};
   return PF_OK;
 }
 

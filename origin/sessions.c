@@ -143,6 +143,7 @@ static void on_replay_page(struct core *core, struct lookup *lookup) {
   struct session *session = sessions_find(core, lookup->id);
   if (session && session->ws == lookup->token) {
     for (const struct lookup_row *row = lookup->rows; row; row = row->next) {
+      if (row->n <= session->sent) continue; /* two takeovers at once asked twice */
       if (row->n > session->sent + 1)
         send_gap(core, session, row->n - 1); /* retention was faster */
       core->edge.send(core->edge_arg, session->ws, row->a);
@@ -271,6 +272,14 @@ void sessions_detach(struct core *core, struct socket *socket) {
 
 /* ---- retention ---- */
 
+/* If the process dies, its row says since when the client may have been away; it is written seldom,
+ * so that half the time to return is left at least. */
+static void session_note_seen(struct core *core, struct session *session) {
+  if (core->wall_ms - session->seen_wall_ms < core->limits->session_keep_ms / 2) return;
+  session->seen_wall_ms = core->wall_ms;
+  mark_dirty(core, session);
+}
+
 struct expire {
   struct core *core;
   int64_t before_ms;
@@ -279,7 +288,11 @@ struct expire {
 static void expire_one(struct pf_map_node *node, void *arg) {
   struct expire *expire = arg;
   struct session *session = pf_container_of(node, struct session, by_id);
-  if (session->ws || session->pending || session->seen_wall_ms > expire->before_ms) return;
+  if (session->ws) {
+    session_note_seen(expire->core, session);
+    return;
+  }
+  if (session->pending || session->seen_wall_ms > expire->before_ms) return;
   commit_op(expire->core->open, OP_SESSION_DELETE, session->id);
   session_free(expire->core, session);
 }
