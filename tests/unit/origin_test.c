@@ -56,6 +56,18 @@ static void test_fetch_goes_the_whole_way(void **state) {
   assert_int_equal(core_pending(&world->core), 0);
 }
 
+static void test_absent_client_id_is_not_echoed(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/x\"}");
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  world_accept_all(world, HOP_JOB_QUEUED);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world->frames.count, 2);
+  assert_int_equal(world_count_frames(world, "clientId"), 0);
+}
+
 static void test_nothing_leaves_before_the_commit(void **state) {
   struct world *world = *state;
   world_say(world, 7, FETCH("c1"));
@@ -65,6 +77,19 @@ static void test_nothing_leaves_before_the_commit(void **state) {
   world_settle(world);
   assert_int_equal(world->announcements.count, 0);
   assert_int_equal(world_count_rows(world, "jobs"), 0);
+}
+
+static void test_wait_that_is_shorter_than_the_commit(void **state) {
+  struct world *world = *state;
+  core_on_api_fetch(&world->core, 99, pf_slice_str("proxy"), pf_slice_str("default"),
+      pf_slice_str("{\"url\":\"http://127.0.0.1:1/\"}"), 1);
+  core_flush(&world->core);
+  world->now_ms += 5;
+  core_set_time(&world->core, world->now_ms * 1000000, 1700000000000 + world->now_ms);
+  core_on_tick(&world->core);
+  assert_null(world_find_response(world, 99)); /* the id is not durable yet */
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 99)->code, 202);
 }
 
 static void test_job_is_announced_again_after_a_restart(void **state) {
@@ -231,6 +256,26 @@ static void test_cancel_then_late_result(void **state) {
   assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
 }
 
+static void test_late_result_needs_the_capability(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  core_on_api_cancel(&world->core, 5, job.job);
+  world_settle(world);
+  struct hop_job forged = job;
+  forged.capability.bytes[0] ^= 1;
+  uint64_t request = world_deliver(world, &forged, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_UNKNOWN);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 0);
+  request = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
+}
+
 static void test_deadline_ends_a_job_once(void **state) {
   struct world *world = *state;
   world_say(world, 7,
@@ -382,6 +427,57 @@ static void test_retention_announces_a_gap(void **state) {
   assert_non_null(world_find_frame(world, "{\"type\":\"gap\",\"from\":1,\"to\":2}"));
   assert_null(world_find_frame(world, "\"offset\":2,"));
   assert_non_null(world_find_frame(world, "\"offset\":4"));
+}
+
+/* An id that returned would meet the submit keys and late results of the session that had it. */
+static void test_session_ids_never_return(void **state) {
+  struct world *world = *state;
+  world->limits.session_keep_ms = 1000;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_settle(world);
+  uint64_t first = world->core.next_session - 1;
+  core_on_ws_close(&world->core, 7);
+  world_settle(world);
+  world_advance(world, 120000);
+  assert_int_equal(world_count_rows(world, "sessions"), 0);
+  world_restart(world);
+  assert_true(world->core.next_session > first);
+}
+
+/* A crash of the origin is not the fault of a client that was connected all the time. */
+static void test_connected_session_outlives_a_restart(void **state) {
+  struct world *world = *state;
+  world->limits.session_keep_ms = 600000;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_settle(world);
+  for (int i = 0; i < 20; i++)
+    world_advance(world, 60000);
+  world_restart(world);
+  world_advance(world, 60000);
+  assert_int_equal(world->core.sessions_by_id.count, 1);
+  world_advance(world, 700000);
+  assert_int_equal(world->core.sessions_by_id.count, 0);
+}
+
+static void test_two_takeovers_at_once_replay_each_event_once(void **state) {
+  struct world *world = *state;
+  char session[33], text[160];
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("a"));
+  world_settle(world);
+  session_of(world, session);
+  struct hop_job job = world_announced(world, 0);
+  core_on_ws_close(&world->core, 7);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  assert_int_equal(core_on_ws_open(&world->core, 9, pf_slice_str("/")), 0);
+  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
+  world_say(world, 8, text);
+  world_say(world, 9, text);
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"offset\":1,"), 2); /* session frame of 8 and 9 */
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
 }
 
 /* ---- submitKey ---- */
@@ -558,7 +654,9 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
       TEST(test_fetch_goes_the_whole_way),
+      TEST(test_absent_client_id_is_not_echoed),
       TEST(test_nothing_leaves_before_the_commit),
+      TEST(test_wait_that_is_shorter_than_the_commit),
       TEST(test_job_is_announced_again_after_a_restart),
       TEST(test_epoch_is_written_before_the_first_announcement),
       TEST(test_recovery_leaves_new_jobs_alone),
@@ -567,6 +665,7 @@ int main(void) {
       TEST(test_second_result_is_a_duplicate),
       TEST(test_wrong_capability_and_unknown_job_look_alike),
       TEST(test_cancel_then_late_result),
+      TEST(test_late_result_needs_the_capability),
       TEST(test_deadline_ends_a_job_once),
       TEST(test_job_lost_by_the_queue),
       TEST(test_batch_counts_across_a_restart),
@@ -574,6 +673,9 @@ int main(void) {
       TEST(test_session_takeover_closes_the_first_socket),
       TEST(test_session_of_another_actor_is_unknown),
       TEST(test_retention_announces_a_gap),
+      TEST(test_session_ids_never_return),
+      TEST(test_connected_session_outlives_a_restart),
+      TEST(test_two_takeovers_at_once_replay_each_event_once),
       TEST(test_submit_key_gives_the_same_job),
       TEST(test_submit_key_of_a_job_that_is_finishing),
       TEST(test_pending_max),
