@@ -204,7 +204,8 @@ struct socket {
   uint64_t ws;
   struct actor *actor;
   uint64_t session;
-  bool spoke; /* its first frame has come */
+  bool spoke;      /* its first frame has come */
+  bool taken_over; /* another socket has its session; what it still says is not heard */
 };
 
 struct core_stats {

@@ -197,7 +197,7 @@ static struct session *session_make(struct core *core, const struct socket *sock
 static void attach(struct core *core, struct session *session, struct socket *socket) {
   if (session->ws && session->ws != socket->ws) {
     struct socket *old = clients_find(core, session->ws);
-    if (old) old->session = 0;
+    if (old) old->session = 0, old->taken_over = true;
     struct output *output = commit_output(core->open, OUT_CLOSE, session->ws);
     output->code = 4001;
     output->bytes = pf_slice_str("taken over by another connection");

@@ -81,13 +81,15 @@ static void run_decoded_message(struct actor *actor, const struct event *event,
 static void run_message(struct actor *actor, const struct event *received) {
   struct core *core = actor->core;
   struct event event = *received;
+  struct socket *socket = clients_find(core, event.client.ws);
+  /* Until it is closed: outside its session, a repeated submit would be a second job. */
+  if (socket && socket->taken_over) return;
   struct pf_arena arena;
   pf_arena_init(&arena);
   struct client_message message;
   const char *code = NULL;
   struct pf_error why = {0};
   int err = client_message_decode(&message, event.text, &arena, &code, &why);
-  struct socket *socket = clients_find(core, event.client.ws);
   if (socket) event.client.session = socket->session; /* an earlier message may have resumed one */
   bool handled = !err && socket && clients_handle(core, socket, &message);
   if (socket) socket->spoke = true;

@@ -391,6 +391,30 @@ static void test_session_takeover_closes_the_first_socket(void **state) {
   assert_int_equal(world->closes.items[0].code, 4001);
 }
 
+/* A connection that the network held back delivers its frames after the client has returned by
+ * another: the same submit is one job, not one inside the session and one outside. */
+static void test_a_taken_over_socket_is_not_heard(void **state) {
+  struct world *world = *state;
+  char session[33], text[160];
+  const char *submit = "{\"type\":\"start-fetch\",\"url\":\"http://a.test/"
+                       "\",\"clientId\":\"a\",\"submitKey\":\"k\"}";
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_settle(world);
+  session_of(world, session);
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
+  world_say(world, 7, submit); /* its key is still looked up when the other connection comes */
+  world_say(world, 8, text);
+  world_say(world, 7, submit);
+  world_say(world, 8, submit);
+  world_settle(world);
+  assert_int_equal(world_count_rows(world, "jobs"), 1);
+  struct hop_job job = world_announced(world, 0);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_non_null(world_find_frame(world, "\"offset\":1"));
+}
+
 static void test_session_of_another_actor_is_unknown(void **state) {
   struct world *world = *state;
   char session[33], text[160];
@@ -671,6 +695,7 @@ int main(void) {
       TEST(test_batch_counts_across_a_restart),
       TEST(test_session_replays_what_was_missed),
       TEST(test_session_takeover_closes_the_first_socket),
+      TEST(test_a_taken_over_socket_is_not_heard),
       TEST(test_session_of_another_actor_is_unknown),
       TEST(test_retention_announces_a_gap),
       TEST(test_session_ids_never_return),
