@@ -7,19 +7,21 @@
 //   client.send({ type: 'checkout', … });         // sent once, and again after a break if `again`
 //   const event = await client.event((m) => m.clientId === 'a');
 //   client.assertDense();
+//
+// With { patience: ms } it also pings, and takes a connection that is silent for so long for a broken one.
 import assert from 'node:assert/strict';
 import { connectWs } from './ws_client.mjs';
 import { defer, within } from './process.mjs';
 
 export class SessionClient {
-  static async open(t, url) {
-    const client = new SessionClient(t, url);
+  static async open(t, url, options) {
+    const client = new SessionClient(t, url, options);
     defer(t, () => client.close());
     await within(client.#connect(), 60_000, 'session');
     return client;
   }
-  constructor(t, url) {
-    Object.assign(this, { t, url, submitted: new Map(), enqueued: new Map(), events: new Map() });
+  constructor(t, url, { patience } = {}) {
+    Object.assign(this, { t, url, patience, submitted: new Map(), enqueued: new Map(), events: new Map() });
     Object.assign(this, { offset: 0, breaks: 0, gaps: [], errors: [], looking: new Set() });
   }
   close() {
@@ -64,7 +66,9 @@ export class SessionClient {
       look();
     });
     await within(done, ms, 'all results').catch((why) => {
-      why.message += `\nwithout a result: ${open().slice(0, 10)} (of ${open().length}); errors: ${JSON.stringify(this.errors.slice(-3))}`;
+      const some = open().slice(0, 5).map((id) => `${id} ${this.enqueued.get(id)?.reqId ?? 'not enqueued'}`);
+      why.message += `\nwithout a result: ${some} (of ${open().length}); errors: ${JSON.stringify(this.errors.slice(-3))}`
+        + `\nready: ${this.ready}, breaks: ${this.breaks}, offset ${this.offset} of ${Math.max(0, ...this.events.keys())}, session ${this.session}`;
       throw why;
     });
   }
@@ -87,7 +91,7 @@ export class SessionClient {
   async #connect() {
     while (!this.closing) {
       try {
-        this.ws = await connectWs(this.t, this.url());
+        this.ws = await connectWs(this.t, this.url(), { ms: this.patience });
         break;
       } catch {
         await new Promise((done) => setTimeout(done, 20)); // it is being restarted: nobody tells us when
@@ -95,7 +99,9 @@ export class SessionClient {
     }
     if (this.closing) return;
     const ws = this.ws;
+    const watch = this.patience && setInterval(() => this.#watch(ws), this.patience / 2);
     ws.closed.then(() => {
+      clearInterval(watch);
       this.ready = false;
       this.breaks++;
       if (!this.closing) this.opened = this.#connect();
@@ -111,12 +117,26 @@ export class SessionClient {
     for (const [id, message] of this.submitted) if (!this.enqueued.has(id)) ws.send(message);
   }
 
+  /** Nothing since the ping before: it is broken, and nobody told us. */
+  #watch(ws) {
+    if (ws.pinged && ws.pinged.had === ws.messages.length) {
+      if (++ws.pinged.times > 2) ws.destroy();
+    } else {
+      ws.pinged = { had: ws.messages.length, times: 1 };
+    }
+    ws.send({ type: 'ping', id: 1 });
+  }
+
   #take(ws) {
     ws.taken ??= 0;
     for (; ws.taken < ws.messages.length; ws.taken++) {
       const m = ws.messages[ws.taken];
-      if (m.type === 'enqueued') this.enqueued.set(m.clientId, m);
-      else if (m.type === 'gap') this.gaps.push(m);
+      if (m.type === 'enqueued') {
+        const known = this.enqueued.get(m.clientId);
+        if (known && this.submitted.has(m.clientId)) assert.equal(m.reqId, known.reqId, `${m.clientId} is one job`);
+        this.enqueued.set(m.clientId, m);
+      }
+      if (m.type === 'gap') this.gaps.push(m);
       else if (m.type === 'error') this.errors.push(m);
       if (m.offset === undefined || m.type === 'session') continue;
       const before = this.events.get(m.offset);

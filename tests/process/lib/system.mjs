@@ -4,13 +4,31 @@
 //   system.wsUrl, system.httpUrl, system.target               // origin twice, test endpoints
 //   await system.crash('executor');                           // kill -9, and wait until it is gone
 //   await system.restart('executor');                         // on the same port and data
+//
+// A role may have a number, as in 'executor-2': another process of that program. `via` lays a detour on the
+// way between them: via.origin = {orchestrator: URL, advertise: URL}, the same for executors. Whoever
+// reaches everybody by detours lets the ports change at each start (`moving: true`).
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { defer, start, tempDir } from './process.mjs';
 
 export const roles = ['test-endpoints', 'orchestrator', 'executor', 'origin'];
 
+/** A port that is free now; for listeners that do not say which one they got. */
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+const programOf = (role) => role.replace(/-\d+$/, '');
+
 export class System {
-  constructor(t, { sync = 'full', args = {}, env = {} } = {}) {
-    Object.assign(this, { t, sync, extra: args, env, dir: tempDir(t), procs: {}, ports: {} });
+  constructor(t, { sync = 'full', args = {}, env = {}, via = {}, moving = false } = {}) {
+    Object.assign(this, { t, sync, extra: args, env, via, moving, dir: tempDir(t), procs: {}, ports: {} });
   }
   get wsUrl() {
     return `ws://127.0.0.1:${this.ports.origin}/`;
@@ -23,25 +41,28 @@ export class System {
   }
 
   #arguments(role) {
-    const orchestrator = ['--orchestrator', `http://127.0.0.1:${this.ports.orchestrator}`];
-    switch (role) {
+    const { orchestrator: url = `http://127.0.0.1:${this.ports.orchestrator}`, advertise } = this.via[role] ?? {};
+    const orchestrator = ['--orchestrator', url, ...(advertise ? ['--advertise', advertise] : [])];
+    switch (programOf(role)) {
       case 'orchestrator':
         return ['--data', `${this.dir}/orchestrator`, '--sync', this.sync];
       case 'executor':
         return [...orchestrator, '--allow-target', `127.0.0.1/32:${this.ports['test-endpoints']}`];
       case 'origin':
         return [...orchestrator, '--data', `${this.dir}/origin`, '--sync', this.sync,
-          '--internal-listen', '127.0.0.1:0'];
+          '--internal-listen', `127.0.0.1:${this.ports.internal ?? 0}`];
       default:
         return [];
     }
   }
 
-  /** Starts a role: the first time on a free port, later on the same one. */
+  /** Starts a role: the first time on a free port, later on the same one (unless it is moving). */
   async restart(role) {
-    const listen = ['--listen', `127.0.0.1:${this.ports[role] ?? 0}`];
-    const proc = await start(this.t, `proxyfetch-${role}`,
-      [...listen, ...this.#arguments(role), ...(this.extra[role] ?? [])], { env: this.env[role] });
+    const listen = ['--listen', `127.0.0.1:${this.moving ? 0 : this.ports[role] ?? 0}`];
+    const program = programOf(role);
+    if (program === 'origin' && this.moving) this.ports.internal = await freePort(); // nobody prints it
+    const proc = await start(this.t, `proxyfetch-${program}`,
+      [...listen, ...this.#arguments(role), ...(this.extra[program] ?? [])], { env: this.env[role] });
     this.procs[role] = proc;
     this.ports[role] = proc.port;
     defer(this.t, () => this.stop()); // before its own end, which knows no order
@@ -49,8 +70,9 @@ export class System {
   }
   /** Executors first, while there is somebody to hand their results to. Idempotent. */
   async stop() {
-    for (const role of ['executor', 'origin', 'orchestrator', 'test-endpoints'])
-      if (this.procs[role] && !this.procs[role].ended) await this.procs[role].stop();
+    const running = Object.keys(this.procs).filter((role) => !this.procs[role].ended);
+    for (const program of ['executor', 'origin', 'orchestrator', 'test-endpoints'])
+      for (const role of running.filter((role) => programOf(role) === program)) await this.procs[role].stop();
   }
   async crash(role) {
     await this.procs[role].kill();

@@ -120,7 +120,7 @@ export class WsClient {
 }
 
 /** Opens a connection; rejects with the status if the server refuses the upgrade. */
-export async function connectWs(t, url, { headers = {} } = {}) {
+export async function connectWs(t, url, { headers = {}, ms = MESSAGE_MS } = {}) {
   const { hostname, port, pathname, search } = new URL(url.replace(/^ws:/, 'http:'));
   const tcp = connect(Number(port), hostname.replace(/[[\]]/g, ''));
   t.after(() => tcp.destroy());
@@ -132,6 +132,7 @@ export async function connectWs(t, url, { headers = {} } = {}) {
   let head = Buffer.alloc(0);
   const answer = new Promise((done, failed) => {
     tcp.on('error', failed);
+    tcp.on('close', () => failed(new Error(`closed during the handshake: ${head}`)));
     tcp.on('end', () => failed(new Error(`closed during the handshake: ${head}`)));
     tcp.on('data', function read(chunk) {
       head = Buffer.concat([head, chunk]);
@@ -143,7 +144,10 @@ export async function connectWs(t, url, { headers = {} } = {}) {
       done(head.subarray(0, end).toString());
     });
   });
-  const text = await within(answer, MESSAGE_MS, 'answer to the upgrade');
+  const text = await within(answer, ms, 'answer to the upgrade').catch((why) => {
+    tcp.destroy();
+    throw why;
+  });
   const status = Number(/^HTTP\/1\.[01] (\d+)/.exec(text)?.[1]);
   if (status !== 101) {
     tcp.destroy();
