@@ -12,6 +12,7 @@ enum {
   RETRY_MS_FIRST = 100,
   RETRY_MS_MAX = 5000, /* also how long a returned queue may stay unnoticed */
   FULL_RETRY_MS = 1000,
+  REQUEST_KEPT_MAX = 4096, /* bytes */
 };
 
 static bool announce_wanted(const struct job *job) {
@@ -63,8 +64,9 @@ static void on_request_loaded(struct core *core, struct lookup *lookup) {
   core->announcing--;
   if (job) job->announcing = false;
   if (job && lookup->rows && announce_wanted(job)) {
-    pf_buf_clear(&job->request);
+    jobs_release_request(core, job);
     pf_buf_slice(&job->request, lookup->rows->a);
+    core->request_bytes += job->request.len;
     announce_now(core, job);
   }
   lookup_free(lookup);
@@ -140,8 +142,6 @@ static void on_accepted(struct core *core, struct job *job, const struct hop_job
   }
   if (reply->no_executor && !job->no_executor) tell_waiting(core, job);
   job->no_executor = reply->no_executor;
-  /* The queue has it on disk; should it be wanted again, it is in our own row. */
-  pf_buf_done(&job->request);
   announce_later(core, job, core->limits->reannounce_ms);
 }
 
@@ -151,6 +151,8 @@ void core_on_announced(
   struct job *job = jobs_find(core, local);
   if (job) job->announcing = false;
   if (!job || job->state != JOB_PENDING) return;
+  /* It is in our own row, should it be wanted again; small ones stay while the queue is away. */
+  if (!err || job->request.len > REQUEST_KEPT_MAX) jobs_release_request(core, job);
   if (err) {
     int64_t ms = core->announce_retry_ms ? core->announce_retry_ms : RETRY_MS_FIRST;
     announce_later(core, job, ms);

@@ -89,8 +89,9 @@ struct origin_edge {
 };
 
 struct core_limits {
-  int64_t pending_max;    /* jobs not done */
-  int64_t result_keep_ms; /* how long GET /v1/jobs/{id} finds a finished job */
+  int64_t pending_max;       /* jobs not done */
+  int64_t pending_bytes_max; /* of their requests in memory, above which no new one is taken */
+  int64_t result_keep_ms;    /* how long GET /v1/jobs/{id} finds a finished job */
   int64_t result_count_max;
   int64_t session_keep_ms;    /* after its last socket has gone */
   int64_t session_events_max; /* kept per session */
@@ -148,7 +149,7 @@ struct job {
   uint64_t digest[2];
   char *text;                    /* one block behind the slices above */
   char *client_id_text;          /* of a client_id that came later, or NULL */
-  struct pf_buf request;         /* empty once accepted if it is large: read again when needed */
+  struct pf_buf request;         /* empty once the queue has answered: read again when needed */
   struct job_received *received; /* RECEIVED, RUNNABLE, PARKED */
 };
 
@@ -235,8 +236,9 @@ struct core {
   struct pf_map jobs;
   struct pf_list jobs_old, jobs_live;
   size_t job_count[JOB_STATE_COUNT];
-  size_t accepted; /* of the pending ones: the queue has them */
-  bool loading;    /* jobs of earlier runs are still being read */
+  size_t accepted;      /* of the pending ones: the queue has them */
+  size_t request_bytes; /* of struct job.request, together */
+  bool loading;         /* jobs of earlier runs are still being read */
   uint64_t load_cursor;
   struct pf_heap deadlines, announces;
   struct pf_list announce_ready;

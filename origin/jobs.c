@@ -73,6 +73,11 @@ static void job_free(struct job *job) {
   free(job);
 }
 
+void jobs_release_request(struct core *core, struct job *job) {
+  core->request_bytes -= job->request.len;
+  pf_buf_done(&job->request);
+}
+
 void jobs_forget(struct core *core, struct job *job) {
   PF_ASSERT(pf_list_empty(&job->waiters));
   struct session *session = sessions_find(core, job->client.session);
@@ -85,6 +90,7 @@ void jobs_forget(struct core *core, struct job *job) {
   pf_list_del(&job->ready);
   pf_heap_del(&core->deadlines, &job->deadline);
   pf_heap_del(&core->announces, &job->announce);
+  jobs_release_request(core, job);
   job_free(job);
 }
 
@@ -155,6 +161,7 @@ struct job *jobs_make(struct core *core, const struct job_new *spec) {
   request.include |= spec->continuation->needs;
   pf_buf_init(&job->request, PF_BUF_MAX_DEFAULT);
   wire_request_encode(&job->request, &request);
+  core->request_bytes += job->request.len;
   job_enter(core, job, JOB_COMMITTING);
   pf_list_push(&core->jobs_live, &job->by_id);
   return job;

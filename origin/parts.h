@@ -86,6 +86,8 @@ void jobs_forget(struct core *core, struct job *job);
 struct pf_job_id jobs_id(const struct core *core, const struct job *job);
 /* Another clientId for the same job, by a repeated submitKey. */
 void jobs_set_client_id(struct job *job, struct pf_slice client_id);
+/* Its bytes are in its row, too. */
+void jobs_release_request(struct core *core, struct job *job);
 void jobs_done(struct core *core);
 /* Ends it from here (cancel, deadline, lost): its continuation runs with the typed error. */
 void jobs_end(struct core *core, struct job *job, enum outcome outcome, struct pf_slice text);

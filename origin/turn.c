@@ -263,6 +263,11 @@ static int fetch_check(struct actor *actor, const struct actor_fetch *spec,
     return pf_error_set(reterr, PF_ELIMIT,
         "%lld fetches are pending, the most this origin takes; try again later",
         (long long)core->limits->pending_max);
+  if ((int64_t)core->request_bytes >= core->limits->pending_bytes_max)
+    return pf_error_set(reterr, PF_ELIMIT,
+        "requests of %lld bytes wait to be queued, the most this origin takes; try again later, or "
+        "with smaller bodies or batches",
+        (long long)core->limits->pending_bytes_max);
   if (core->edge.space_low(core->edge_arg))
     return pf_error_set(reterr, PF_ENOSPC,
         "the disk is nearly full; new fetches are refused until there is space again");

@@ -103,6 +103,7 @@ void world_init(struct world *world, const struct actor_class *const *class_tabl
   world->classes = class_table ? class_table : classes;
   world->log = (struct pf_log){.role = "test", .level = PF_LOG_ERROR, .fd = 2};
   world->limits = (struct core_limits){.pending_max = 5000,
+      .pending_bytes_max = 64 << 20,
       .result_keep_ms = 3600000,
       .result_count_max = 100000,
       .session_keep_ms = 1000000000,

@@ -567,6 +567,33 @@ static void test_pending_max(void **state) {
   assert_int_equal(world_count_rows(world, "jobs"), 2);
 }
 
+/* A batch multiplies its body: what is small in the message need not be so in memory. */
+static void test_pending_bytes_max(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("1"));
+  world->limits.pending_bytes_max = (int64_t)world->core.request_bytes + 1;
+  world_say(world, 7, FETCH("2"));
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 0);
+  world->limits.pending_bytes_max = (int64_t)world->core.request_bytes;
+  world_say(world, 7, FETCH("3"));
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 1);
+  world->limits.pending_bytes_max++;
+  world_say(world, 7,
+      "{\"type\":\"start-batch-fetch\",\"batchId\":\"b\",\"count\":2,\"url\":\"http://127.0.0.1:1/"
+      "\"}");
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 2); /* all of it or nothing */
+  assert_int_equal(world_count_rows(world, "jobs"), 2);
+  world_accept_all(world, HOP_JOB_QUEUED);
+  assert_int_equal(world->core.request_bytes, 0);
+  core_on_queue_epoch(&world->core, 0xe2); /* wanted again: read from the rows */
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 2);
+  assert_int_equal(world->announcements.items[0].body_len, world->core.request_bytes / 2);
+}
+
 static void test_full_disk_refuses_new_work_only(void **state) {
   struct world *world = *state;
   world_say(world, 7, FETCH("1"));
@@ -704,6 +731,7 @@ int main(void) {
       TEST(test_submit_key_gives_the_same_job),
       TEST(test_submit_key_of_a_job_that_is_finishing),
       TEST(test_pending_max),
+      TEST(test_pending_bytes_max),
       TEST(test_full_disk_refuses_new_work_only),
       TEST(test_checkout_chain_survives_restarts),
       cmocka_unit_test(test_poison_continuation_is_parked),
