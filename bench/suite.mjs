@@ -33,14 +33,17 @@ function print(record) {
   if (r.extra) console.log(`    ${Object.entries(r.extra).map(([k, v]) => `${k} ${v}`).join('; ')}`);
 }
 
-/** "N times faster than" within each family: what is before the last dash. */
+/** "N times as fast as" within each family: what is before the last dash. By the median where it is of one
+ *  operation at a time, because a machine that is used by others spoils the mean. */
 function printRatios(records) {
-  const families = Map.groupBy?.(records, (r) => r.name.replace(/-[^-]*$/, '')) ??
-    records.reduce((m, r) => m.set(r.name.replace(/-[^-]*$/, ''), [...(m.get(r.name.replace(/-[^-]*$/, '')) ?? []), r]), new Map());
+  const speed = (r) => (r.kind === 'micro' && r.p50 ? 1e6 / r.p50 : r.ops), families = new Map();
+  for (const r of records) {
+    const family = r.name.replace(/-[^-]*$/, '');
+    families.set(family, [...(families.get(family) ?? []), r]);
+  }
   for (const members of families.values()) {
-    if (members.length < 2) continue;
-    const sorted = [...members].sort((a, b) => b.ops - a.ops);
-    for (const r of sorted.slice(1)) console.log(`${sorted[0].name} is ${(sorted[0].ops / r.ops).toFixed(2)} times as fast as ${r.name}`);
+    const [best, ...others] = members.sort((x, y) => speed(y) - speed(x));
+    for (const r of others) console.log(`${best.name} is ${(speed(best) / speed(r)).toFixed(2)} times as fast as ${r.name}`);
   }
 }
 

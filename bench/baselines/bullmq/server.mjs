@@ -5,15 +5,16 @@ import { performance } from 'node:perf_hooks';
 import { Queue, Worker } from 'bullmq';
 import { wsServer } from '../../../tests/process/lib/ws_server.mjs';
 
-const IN_FLIGHT = 1000;
-const connection = { path: process.argv[2], maxRetriesPerRequest: null };
+const WORKERS = 8; // each fetches its jobs one after the other, so several are faster
+const IN_FLIGHT = 1000; // of all workers
+const connection = { path: process.argv[2], maxRetriesPerRequest: null, enableAutoPipelining: true };
 const queue = new Queue('fetches', { connection });
 const sockets = new Map(); // by id: sockets do not fit into a job
 
-const worker = new Worker('fetches', async (job) => {
+const workers = Array.from({ length: WORKERS }, () => new Worker('fetches', async (job) => {
   const response = await fetch(job.data.url);
   return { status: response.status, responseLength: Buffer.byteLength(await response.text()) };
-}, { connection, concurrency: IN_FLIGHT, removeOnComplete: { count: 0 }, removeOnFail: { count: 0 } });
+}, { connection, concurrency: IN_FLIGHT / WORKERS, removeOnComplete: { count: 0 }, removeOnFail: { count: 0 } }));
 
 const enqueued = new Map(); // job id → resolves when the client knows
 async function finish(job, outcome) {
@@ -22,8 +23,10 @@ async function finish(job, outcome) {
   sockets.get(job.data.socket)?.send({ type: 'result', reqId: job.id, clientId: job.data.clientId,
     duration: performance.now() - job.data.start, ...outcome });
 }
-worker.on('completed', (job, value) => finish(job, { success: true, ...value }));
-worker.on('failed', (job, why) => finish(job, { success: false, error: why.message }));
+for (const worker of workers) {
+  worker.on('completed', (job, value) => finish(job, { success: true, ...value }));
+  worker.on('failed', (job, why) => finish(job, { success: false, error: why.message }));
+}
 
 let jobs = 0;
 const server = await wsServer({ after() {} }, async (socket, m) => {
@@ -38,5 +41,5 @@ const server = await wsServer({ after() {} }, async (socket, m) => {
   known.done();
 });
 process.on('SIGTERM', () => process.exit(0));
-await Promise.all([queue.waitUntilReady(), worker.waitUntilReady()]);
+await Promise.all([queue.waitUntilReady(), ...workers.map((w) => w.waitUntilReady())]);
 console.log(`bullmq listening on ${server.httpUrl}`);
