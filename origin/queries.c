@@ -249,7 +249,7 @@ static void encode_listed(struct json_writer *w, const struct core *core, const 
   json_put_string(w, "continuation", job->continuation_name);
   json_put_ms(w, "ageMs", (double)(core->now_ns - job->received_ns) / 1e6);
   json_put_int(w, "runs", job->runs);
-  if (job->client_id.len) json_put_string(w, "clientId", job->client_id);
+  if (job->client_id.data) json_put_string(w, "clientId", job->client_id);
   json_end_object(w);
 }
 

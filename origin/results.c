@@ -77,7 +77,7 @@ static void whom_encode(struct pf_buf *buf, const struct job *job) {
   struct json_writer w = json_writer(buf);
   json_begin_object(&w, NULL);
   if (job->client.session) json_put_hex64(&w, "session", job->client.session);
-  if (job->client_id.len) json_put_string(&w, "clientId", job->client_id);
+  if (job->client_id.data) json_put_string(&w, "clientId", job->client_id);
   json_put_int(&w, "include", job->include);
   json_put_int(&w, "attempts", job->received->result.attempt);
   if (job->ended) {

@@ -115,7 +115,7 @@ static void answer_done(
     struct core *core, const struct event *event, uint64_t local, struct pf_slice client_id) {
   bool api = event->kind == EVENT_API_FETCH;
   struct lookup *lookup = lookup_new(LOOKUP_RESULT, local, on_stored_result);
-  lookup->key = pf_arena_copy(&lookup->arena, client_id);
+  if (client_id.data) lookup->key = pf_arena_copy(&lookup->arena, client_id);
   lookup->token = api ? event->id : event->client.ws;
   lookup->index = api;
   core_ask(core, lookup);
@@ -177,7 +177,7 @@ void submits_check(struct core *core, struct actor *actor, const struct event *e
   wait->event.text = pf_arena_copy(&lookup->arena, event->text);
   wait->actor = actor->id;
   memcpy(wait->digest, digest, sizeof(digest));
-  wait->client_id = pf_arena_copy(&lookup->arena, fetch->id);
+  if (fetch->id.data) wait->client_id = pf_arena_copy(&lookup->arena, fetch->id);
   lookup->arg = wait;
   core_ask(core, lookup);
 }

@@ -65,6 +65,20 @@ test('with everything running', async (t) => {
     assert.match(enqueued.reqId, /^[0-9a-f]{32}$/);
   });
 
+  await t.test('a clientId is echoed as it came: an empty one too, and none if there was none', async (t) => {
+    const ws = await connectWs(t, system.wsUrl), url = `${system.target}/uuid`;
+    ws.send({ type: 'start-fetch', url });
+    await ws.next(isResult);
+    assert.deepEqual(ws.messages.map((m) => 'clientId' in m), [false, false], JSON.stringify(ws.messages));
+    ws.send({ type: 'start-fetch', url, clientId: '' });
+    await ws.next(isResult, { after: 2 });
+    assert.deepEqual(ws.messages.slice(2).map((m) => m.clientId), ['', '']);
+    const posted = await http(`${system.httpUrl}/v1/actors/proxy/default/fetch`, { method: 'POST',
+      headers: { 'content-type': 'application/json', prefer: 'wait=10' }, body: JSON.stringify({ url }) });
+    assert.equal(posted.body.result.success, true);
+    assert.equal('clientId' in posted.body.result, false, JSON.stringify(posted.body));
+  });
+
   await t.test('another actor, another class path', async (t) => {
     const ws = await connectWs(t, `${system.wsUrl}actors/proxy/somebody`);
     ws.send({ type: 'start-fetch', url: `${system.target}/uuid`, clientId: 'x' });
