@@ -45,7 +45,8 @@ static void announce_send(struct core *core, struct job *job) {
       .capability = job->capability,
       .repeatable = job->repeatable,
       .retry = job->retry,
-      .deadline_ms = job->deadline_wall_ms - core->wall_ms,
+      /* Not from the wall clock: after a jump nobody would fetch a job that is not over. */
+      .deadline_ms = (job->deadline.key - core->now_ns) / 1000000,
       .queue_ms = job->queue_ms,
       .attempt_ms = job->attempt_ms,
       .first_epoch = job->announced_ever ? job->first_epoch : 0};

@@ -269,7 +269,12 @@ static bool row_decode(
           !row_hex64(root, "digestA", &job->digest[0]) ||
           !row_hex64(root, "digestB", &job->digest[1])))
     return false;
-  job->received_ns = core->now_ns - (core->wall_ms - received_wall) * 1000000;
+  int64_t age_ms = core->wall_ms - received_wall;
+  if (age_ms < 0) { /* the wall clock has gone back: no job waits longer than it asked to */
+    job->deadline_wall_ms += age_ms;
+    age_ms = 0;
+  }
+  job->received_ns = core->now_ns - age_ms * 1000000;
   return true;
 }
 
