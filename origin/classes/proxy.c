@@ -99,15 +99,27 @@ static bool collect_finished(struct pf_slice key, struct pf_slice value, void *a
   return finished->count < PF_COUNT(finished->keys);
 }
 
-/* Finished batches are remembered only so that a repeated batchId starts nothing. */
-static void forget_old_batches(struct actor *actor, const struct actor_client *client) {
-  char text[64];
+/* Finished batches are remembered only so that a repeated batchId starts nothing. Forgets the first
+ * ones below prefix if there are at least min. */
+static void forget_finished(struct actor *actor, struct pf_slice prefix, size_t min) {
   struct finished finished;
   finished.count = 0;
-  actor_list(actor, batch_prefix(text, sizeof(text), client), collect_finished, &finished);
-  if (finished.count < PF_COUNT(finished.keys)) return;
+  actor_list(actor, prefix, collect_finished, &finished);
+  if (finished.count < min) return;
   for (size_t i = 0; i < finished.count; i++)
     actor_delete(actor, pf_slice(finished.keys[i], finished.lens[i]));
+}
+
+/* The session's surplus goes at each start. Those of sessions that never returned go when the state
+ * is full: the ids of sessions ascend, so that the first are the oldest. */
+static int batch_begin(struct actor *actor, const struct actor_client *client, struct pf_slice key,
+    const struct batch *batch) {
+  char text[64];
+  forget_finished(actor, batch_prefix(text, sizeof(text), client), COMPLETE_KEPT_MAX + 1);
+  int err = batch_write(actor, key, batch);
+  if (err != PF_ELIMIT) return err;
+  forget_finished(actor, pf_slice_str("batch/s"), 1);
+  return batch_write(actor, key, batch);
 }
 
 /* The context of an item is all that its continuation needs to find the counter and the client. */
@@ -142,12 +154,11 @@ static int start_batch(
       actor_send_batch_complete(actor, client, fetch->id, batch.count, batch.success);
     return 0;
   }
-  forget_old_batches(actor, client);
   struct pf_buf context;
   pf_buf_init(&context, WIRE_CONTEXT_MAX);
   item_context(&context, client, fetch->id);
   struct pf_error why = {0};
-  int err = batch_write(actor, key, &batch);
+  int err = batch_begin(actor, client, key, &batch);
   for (int64_t i = 0; !err && i < fetch->count; i++) {
     struct actor_fetch spec = {
         .fetch = fetch, .continuation = "batch-item", .context = pf_buf_view(&context)};
