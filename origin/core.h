@@ -108,7 +108,8 @@ struct core_limits {
  *                   │  result, user code                 ▲
  *                   └──────────► RECEIVED ──► RUNNABLE ──┤
  *                                               │        │
- *                                               └──► PARKED (budget of runs spent, unknown name) */
+ *                                               └──► PARKED (budget of runs spent, unknown name)
+ * A parked job may be run again (RECEIVED) or thrown away (FINISHING). */
 enum job_state {
   JOB_COMMITTING,
   JOB_PENDING,
@@ -251,6 +252,7 @@ struct core {
   struct pf_map sessions_by_token, sessions_by_id;
   struct pf_map submits;
   struct pf_map results_in;         /* struct result_batch by request id */
+  struct pf_list late_rows;         /* struct late_row: recorded, and not durable yet */
   struct pf_heap waiters;           /* all, by their time-outs */
   int64_t result_rows, submit_rows; /* submit_rows: an upper bound */
   int64_t swept_ms, sessions_swept_ms;
@@ -295,6 +297,7 @@ void core_on_api_fetch(struct core *core, uint64_t request, struct pf_slice clas
     struct pf_slice actor_name, struct pf_slice body, int64_t wait_ms);
 void core_on_api_job(struct core *core, uint64_t request, struct pf_job_id id, int64_t wait_ms);
 void core_on_api_body(struct core *core, uint64_t request, struct pf_job_id id);
+/* Ends a pending job; throws a parked one away. */
 void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id);
 /* The jobs that are not done, oldest first, at most limit (and CORE_LIST_MAX); state empty = all.
  */

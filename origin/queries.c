@@ -207,10 +207,30 @@ void core_on_api_body(struct core *core, uint64_t request, struct pf_job_id id) 
   core_ask(core, lookup);
 }
 
+/* Its client was told of the failure when it was parked: only its row is left to go. */
+static void discard_parked(struct core *core, uint64_t request, struct job *job) {
+  struct pf_buf body;
+  pf_buf_init(&body, 4096);
+  encode_state(
+      &body, jobs_id(core, job), "discarded", -1, (struct pf_slice){0}, (struct pf_slice){0});
+  struct output *output = commit_output(core->open, OUT_RESPOND, request);
+  output->code = 200;
+  output->bytes = commit_copy_buf(core->open, &body);
+  pf_buf_done(&body);
+  commit_op(core->open, OP_JOB_DELETE, job->local);
+  commit_output(core->open, OUT_FORGET, job->local);
+  jobs_move(core, job, JOB_FINISHING);
+}
+
 void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id) {
   struct job *job = id.origin == core->origin_id ? jobs_find(core, id.local) : NULL;
+  if (job && job->state == JOB_PARKED) {
+    discard_parked(core, request, job);
+    return;
+  }
   if (!job || job->state != JOB_PENDING) {
-    queries_error(core, request, 404, "not_pending", "no pending job of that id");
+    queries_error(core, request, 404, "not_pending",
+        "no pending or parked job of that id; GET /v1/jobs/{id} tells what became of it");
     return;
   }
   queries_wait(core, job, request, WAIT_MS_MAX, false); /* answered when the end is durable */

@@ -167,19 +167,45 @@ struct late_check {
   struct pf_slice body;
 };
 
+/* A look-up that was asked before a late result was durable does not see it. */
+struct late_row {
+  struct pf_list link;
+  uint64_t local, seq; /* of the commit */
+};
+
+static bool late_under_way(struct core *core, uint64_t local) {
+  bool found = false;
+  PF_LIST_EACH(link, &core->late_rows) {
+    struct late_row *late = pf_container_of(link, struct late_row, link);
+    found |= late->local == local;
+    if (late->seq > core->durable_seq) continue;
+    pf_list_del(link);
+    free(late);
+  }
+  return found;
+}
+
+static void late_note(struct core *core, uint64_t local) {
+  struct late_row *late = pf_alloc(sizeof(*late));
+  late->local = local;
+  late->seq = core->open->seq;
+  pf_list_push(&core->late_rows, &late->link);
+}
+
 static void on_old_job(struct core *core, struct lookup *lookup) {
   const struct late_check *check = lookup->arg;
   const struct lookup_row *row = lookup->rows;
   if (!row || (row->flag && !late_allowed(row, &check->result.capability))) {
     core->stats.unknown++;
     results_answer(core, lookup->token, lookup->index, HOP_RESULT_UNKNOWN);
-  } else if (row->flag && !row->d.len) {
+  } else if (row->flag && !row->d.len && !late_under_way(core, row->id)) {
     core->stats.stale++;
     record_late(core, row, &check->result, check->body);
+    late_note(core, row->id);
     answer_gated(core, lookup->token, lookup->index, HOP_RESULT_STALE);
   } else {
     core->stats.duplicates++;
-    results_answer(
+    answer_gated(
         core, lookup->token, lookup->index, row->flag ? HOP_RESULT_STALE : HOP_RESULT_DUPLICATE);
   }
   lookup_free(lookup);
@@ -476,6 +502,8 @@ static void batch_free(struct pf_map_node *node, void *arg) {
 }
 
 void results_done(struct core *core) {
+  for (struct pf_list *link; (link = pf_list_pop(&core->late_rows)) != NULL;)
+    free(pf_container_of(link, struct late_row, link));
   pf_map_each(&core->results_in, batch_free, NULL);
   pf_map_done(&core->results_in);
 }
