@@ -276,6 +276,24 @@ static void test_late_result_needs_the_capability(void **state) {
   assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
 }
 
+static void test_late_result_twice_at_once(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  core_on_api_cancel(&world->core, 5, job.job);
+  world_settle(world);
+  uint64_t first = world_deliver(world, &job, 200, NULL);
+  core_flush(&world->core);  /* both are looked up before either is recorded */
+  world->core.stats.turns++; /* of which the request id is made */
+  uint64_t second = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, first), HOP_RESULT_STALE);
+  assert_int_equal(world_answer(world, second), HOP_RESULT_STALE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
+}
+
 static void test_deadline_ends_a_job_once(void **state) {
   struct world *world = *state;
   world_say(world, 7,
@@ -335,6 +353,34 @@ static void test_batch_counts_across_a_restart(void **state) {
   world_settle(world);
   assert_int_equal(core_pending(&world->core), 0);
   assert_int_equal(world_count_rows(world, "events"), 1); /* batch-complete waits for its session */
+}
+
+/* The finished batches of sessions that never return must not fill the actor for good. */
+static void test_batches_of_old_sessions_make_room(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1")); /* gives the actor its row */
+  world_settle(world);
+  assert_int_equal(sqlite3_exec(world->db,
+                       "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
+                       "33286) INSERT INTO state SELECT 1, CAST(printf('batch/s%016x/%0475d', i, "
+                       "1) AS BLOB), CAST('1 1 1' AS BLOB) FROM n",
+                       NULL, NULL, NULL),
+      SQLITE_OK);
+  world_restart(world);
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  world_say(world, 8, "{\"type\":\"resume\"}");
+  for (char id = 'a'; id <= 'z'; id++) {
+    char text[512];
+    snprintf(text, sizeof(text),
+        "{\"type\":\"start-batch-fetch\",\"batchId\":\"%c%0250d\",\"count\":1,\"url\":"
+        "\"http://127.0.0.1:1/\"}",
+        id, 0);
+    world_say(world, 8, text);
+  }
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"type\":\"error\""), 0);
+  assert_int_equal(world_count_frames(world, "\"type\":\"batch-started\""), 26);
+  assert_true(world_count_rows(world, "state") < 33286);
 }
 
 /* ---- sessions ---- */
@@ -532,6 +578,17 @@ static void test_submit_key_gives_the_same_job(void **state) {
   assert_int_equal(world->announcements.count, 0);
 }
 
+static void test_submit_keys_are_forgotten_by_age(void **state) {
+  struct world *world = *state;
+  world->limits.submit_keep_ms = 100000;
+  world_say(world, 7, KEYED("a", "http://127.0.0.1:1/"));
+  world_settle(world);
+  world_advance(world, 100000);
+  assert_int_equal(world_count_rows(world, "submits"), 1);
+  world_advance(world, 1001);
+  assert_int_equal(world_count_rows(world, "submits"), 0);
+}
+
 /* Between the commit's closing and its end the job is neither pending nor a stored result. */
 static void test_submit_key_of_a_job_that_is_finishing(void **state) {
   struct world *world = *state;
@@ -697,6 +754,13 @@ static void test_poison_continuation_is_parked(void **state) {
   assert_int_equal(world_find_response(world, 99)->code, 202);
   assert_int_equal(world->core.stats.turns_undone, 2 * JOB_RUNS_MAX);
   assert_int_equal(world->core.job_count[JOB_PARKED], 1);
+  core_on_api_cancel(&world->core, 100, job.job); /* an operator gives it up */
+  assert_null(world_find_response(world, 100));
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 100)->code, 200);
+  assert_non_null(strstr(world_find_response(world, 100)->text, "\"state\":\"discarded\""));
+  assert_int_equal(world_count_rows(world, "jobs"), 0);
+  assert_int_equal(world->core.jobs.count, 0);
   world_done(world);
   free(world);
 }
@@ -717,9 +781,11 @@ int main(void) {
       TEST(test_wrong_capability_and_unknown_job_look_alike),
       TEST(test_cancel_then_late_result),
       TEST(test_late_result_needs_the_capability),
+      TEST(test_late_result_twice_at_once),
       TEST(test_deadline_ends_a_job_once),
       TEST(test_job_lost_by_the_queue),
       TEST(test_batch_counts_across_a_restart),
+      TEST(test_batches_of_old_sessions_make_room),
       TEST(test_session_replays_what_was_missed),
       TEST(test_session_takeover_closes_the_first_socket),
       TEST(test_a_taken_over_socket_is_not_heard),
@@ -729,6 +795,7 @@ int main(void) {
       TEST(test_connected_session_outlives_a_restart),
       TEST(test_two_takeovers_at_once_replay_each_event_once),
       TEST(test_submit_key_gives_the_same_job),
+      TEST(test_submit_keys_are_forgotten_by_age),
       TEST(test_submit_key_of_a_job_that_is_finishing),
       TEST(test_pending_max),
       TEST(test_pending_bytes_max),
