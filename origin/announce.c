@@ -49,7 +49,7 @@ static void announce_send(struct core *core, struct job *job) {
       .deadline_ms = (job->deadline.key - core->now_ns) / 1000000,
       .queue_ms = job->queue_ms,
       .attempt_ms = job->attempt_ms,
-      .first_epoch = job->announced_ever ? job->first_epoch : 0};
+      .first_epoch = job->first_epoch};
   if (item.deadline_ms < 1) item.deadline_ms = 1;
   memcpy(item.host, job->host.data, job->host.len + 1);
   struct pf_buf head;

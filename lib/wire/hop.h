@@ -50,7 +50,8 @@ struct hop_job { /* record body: the bytes of wire_request_encode */
   int64_t deadline_ms;  /* remaining */
   int64_t queue_ms;     /* longest wait for an executor, once */
   int64_t attempt_ms;   /* budget of one attempt */
-  uint64_t first_epoch; /* queue epoch of the first announcement, 0 = this is the first */
+  uint64_t first_epoch; /* the queue that it was first announced to, durable before that; 0 = not
+                         * known yet, which only a repeatable job may be */
 };
 enum hop_job_answer {
   HOP_JOB_QUEUED,
