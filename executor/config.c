@@ -1,11 +1,12 @@
 #include "executor/config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "wire/hop.h"
-#include "wire/request.h"
 
 #define PROGRAM "proxyfetch-executor"
 
@@ -75,18 +76,18 @@ static int rules_fill(const struct pf_option_list *list,
   return PF_OK;
 }
 
-/* Base URLs of processes: what goes behind them starts with a slash. */
 static int url_check(char *url, const char *option) {
-  char host[WIRE_HOST_MAX];
   struct pf_error why = {0};
-  if (!url) return PF_OK;
-  size_t len = strlen(url);
-  while (len > 0 && url[len - 1] == '/')
-    url[--len] = '\0';
-  int err = wire_url_check(pf_slice_str(url), host, &why);
-  if (!err && len >= HOP_URL_MAX) err = pf_error_set(&why, PF_ELIMIT, "the URL is too long");
+  int err = url ? hop_url_read(url, &why) : PF_OK;
   if (err) fprintf(stderr, PROGRAM ": --%s: %s\n", option, why.text);
   return err;
+}
+
+/* libcurl would say so at each fetch only. */
+static int file_check(const char *path, const char *option) {
+  if (!path || access(path, R_OK) == 0) return PF_OK;
+  fprintf(stderr, PROGRAM ": --%s: cannot read %s: %s\n", option, path, strerror(errno));
+  return PF_EINVAL;
 }
 
 void config_read(struct config *config, struct egress_rules *ret_rules, int argc, char **argv) {
@@ -95,6 +96,7 @@ void config_read(struct config *config, struct egress_rules *ret_rules, int argc
   pf_options_parse_or_exit(&option_table, config, argc, argv);
   int err = url_check(config->orchestrator, "orchestrator");
   if (!err) err = url_check(config->advertise, "advertise");
+  if (!err) err = file_check(config->ca_file, "ca-file");
   if (!err) err = rules_fill(&config->allow_target, egress_allow, ret_rules, "allow-target");
   if (!err) err = rules_fill(&config->deny_target, egress_deny, ret_rules, "deny-target");
   if (!err) err = rules_fill(&config->allow_port, egress_allow_port, ret_rules, "allow-port");

@@ -7,6 +7,7 @@
 #include "loop/listen.h"
 #include "origin/edge.h"
 #include "origin/origin_db.h"
+#include "wire/hop.h"
 
 #define PROGRAM "proxyfetch-origin"
 
@@ -92,6 +93,13 @@ static void on_drain(void *arg) {
   origin_close(origin);
 }
 
+static int url_check(char *url, const char *option) {
+  struct pf_error why = {0};
+  int err = url ? hop_url_read(url, &why) : PF_OK;
+  if (err) fprintf(stderr, PROGRAM ": --%s: %s\n", option, why.text);
+  return err;
+}
+
 static int serve(const struct config *config, const struct pf_log *log, struct pf_error *reterr) {
   char data[PF_DATA_DIR_MAX];
   int err = pf_data_dir(data, config->data, "origin", reterr);
@@ -144,6 +152,10 @@ static int look_after_database(const struct config *config, struct pf_error *ret
 int main(int argc, char **argv) {
   struct config config = {0};
   pf_options_parse_or_exit(&option_table, &config, argc, argv);
+  if (url_check(config.orchestrator, "orchestrator") || url_check(config.advertise, "advertise")) {
+    pf_options_free(&option_table, &config);
+    return PF_EXIT_USAGE;
+  }
   struct pf_log log = {.role = "origin", .level = (enum pf_log_level)config.log_level, .fd = 2};
   struct pf_error why = {0};
   int code = config.check || config.restore ? look_after_database(&config, &why)

@@ -395,6 +395,16 @@ const char *const hop_status_answers[] = {
 const char *const hop_start_answers[] = {"no", "go", NULL};
 const char *const hop_complete_answers[] = {"ok", "refused", NULL};
 
+int hop_url_read(char *url, struct pf_error *reterr) {
+  char host[WIRE_HOST_MAX];
+  size_t len = strlen(url);
+  while (len > 0 && url[len - 1] == '/')
+    url[--len] = '\0';
+  if (len >= HOP_URL_MAX)
+    return pf_error_set(reterr, PF_ELIMIT, "url: longer than %d bytes", HOP_URL_MAX - 1);
+  return wire_url_check(pf_slice_str(url), host, reterr);
+}
+
 void hop_answer_encode(struct pf_buf *buf, const char *const names[], int answer) {
   struct json_writer w = json_writer(buf);
   json_begin_object(&w, NULL);

@@ -35,6 +35,10 @@ struct capability {
 
 /* ---- POST /v1/jobs: origin -> orchestrator ---- */
 
+/* The base URL of a process as an operator gives it, what follows starts with a slash: takes
+ * slashes off its end. PF_EINVAL or PF_ELIMIT if it is none. */
+PF_MUST_CHECK int hop_url_read(char *url, struct pf_error *reterr);
+
 struct hop_jobs_head { /* also the JSON body of PUT /v1/origins/{id}, and what GET of it answers */
   uint64_t origin, origin_epoch;
   uint64_t low; /* local id: everything below it is done */

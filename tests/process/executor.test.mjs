@@ -716,7 +716,7 @@ test('SIGTERM', async (t) => {
 
 test('bad options stop the start and are named', async (t) => {
   const cases = [['--slots', '0'], ['--slots', '38001'], ['--allow-target', 'localhost'], ['--deny-target', '1.2.3'], ['--allow-port', '0'],
-    ['--orchestrator', 'ftp://x'], ['--advertise', 'nonsense'], ['--heartbeat-ms', '2000'], ['--listen', 'nowhere'], ['--nonsense', '1']];
+    ['--orchestrator', 'ftp://x'], ['--advertise', 'nonsense'], ['--ca-file', '/no/such/file.pem'], ['--heartbeat-ms', '2000'], ['--listen', 'nowhere'], ['--nonsense', '1']];
   for (const [option, value] of cases) {
     const { code, stderr } = await run(t, 'proxyfetch-executor', [option, value]);
     assert.equal(code, 2, stderr);

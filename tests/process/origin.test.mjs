@@ -223,3 +223,12 @@ test('pending-max: one more is refused, over HTTP and in a frame', async (t) => 
   const health = await (await fetch(`${origin.url}/health/detailed`)).json();
   assert.deepEqual(health.reasons.map(({ code }) => code).sort(), ['busy', 'orchestrator_unreachable']);
 });
+
+test('bad options stop the start and are named', async (t) => {
+  for (const [option, value] of [['--orchestrator', 'ftp://x'], ['--orchestrator', 'nonsense'], ['--advertise', 'localhost:1'],
+    ['--orchestrator', `http://${'a.'.repeat(200)}b`], ['--pending-max', '0'], ['--listen', 'nowhere'], ['--nonsense', '1']]) {
+    const { code, stderr } = await run(t, 'proxyfetch-origin', ['--listen', '127.0.0.1:0', '--internal-listen', '127.0.0.1:0', '--data', tempDir(t), option, value]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, new RegExp(`^proxyfetch-origin: .*${option.slice(2)}`), stderr);
+  }
+});
