@@ -338,7 +338,7 @@ void origin_start(struct sim *sim, struct sim_stores *stores) {
       .log = {.role = "origin", .level = PF_LOG_ERROR, .fd = 2},
       .limits = {.pending_max = 1000,
           .pending_bytes_max = 1 << 20,
-          .result_keep_ms = 3600000,
+          .result_keep_ms = 1000000000,
           .result_count_max = 1000,
           .session_keep_ms = 1000000000,
           .session_events_max = 1000,
