@@ -206,6 +206,10 @@ struct backup {
 static void on_backup_done(void *arg, int err, const struct pf_error *why) {
   struct backup *backup = arg;
   struct origin *origin = backup->origin;
+  if (!origin->web) { /* the store ends last: who asked has gone */
+    free(backup);
+    return;
+  }
   if (err) {
     web_respond_error(origin->web, backup->request, 500, "backup_failed", why->text);
   } else {
