@@ -65,9 +65,26 @@ static void mark_dirty(struct core *core, struct session *session) {
   if (pf_list_empty(&session->dirty)) pf_list_push(&core->dirty_sessions, &session->dirty);
 }
 
+/* The oldest events go when a limit is passed; the client is told of the hole when it returns. */
+static void enforce_limits(struct core *core, struct session *session, struct commit *commit) {
+  int64_t before = session->acked;
+  for (;;) {
+    int64_t kept = session->next_offset - 1 - session->acked;
+    bool many = kept > core->limits->session_events_max;
+    bool large = session->bytes > core->limits->session_bytes_max && kept > 1;
+    if (!many && !large) break;
+    int64_t drop = many ? kept - core->limits->session_events_max : kept / 4 + 1;
+    session->bytes -= session->bytes / kept * drop; /* an estimate; a restart counts again */
+    session->acked += drop;
+  }
+  if (session->acked > before) commit_op(commit, OP_EVENTS_DELETE, session->id)->n = session->acked;
+}
+
+/* Limits are enforced here and not with each event: no turn can be undone any more. */
 void sessions_flush_dirty(struct core *core, struct commit *commit) {
   for (struct pf_list *link; (link = pf_list_pop(&core->dirty_sessions)) != NULL;) {
     struct session *session = pf_container_of(link, struct session, dirty);
+    enforce_limits(core, session, commit);
     struct op *op = commit_op(commit, OP_SESSION_PUT, session->id);
     op->other = session->actor;
     op->n = session->next_offset;
@@ -78,18 +95,6 @@ void sessions_flush_dirty(struct core *core, struct commit *commit) {
 }
 
 /* ---- events ---- */
-
-/* The oldest events go when a limit is passed; the client is told of the hole when it returns. */
-static void enforce_limits(struct core *core, struct session *session) {
-  int64_t kept = session->next_offset - 1 - session->acked;
-  bool many = kept > core->limits->session_events_max;
-  bool large = session->bytes > core->limits->session_bytes_max && kept > 1;
-  if (!many && !large) return;
-  int64_t drop = many ? kept - core->limits->session_events_max : kept / 4 + 1;
-  session->bytes -= session->bytes / kept * drop; /* an estimate; a restart counts again */
-  session->acked += drop;
-  commit_op(core->open, OP_EVENTS_DELETE, session->id)->n = session->acked;
-}
 
 void sessions_add_event(struct core *core, struct session *session,
     void (*encode)(struct pf_buf *buf, void *arg, int64_t offset), void *arg) {
@@ -108,7 +113,6 @@ void sessions_add_event(struct core *core, struct session *session,
   output->bytes = bytes;
   session->bytes += (int64_t)bytes.len;
   mark_dirty(core, session);
-  enforce_limits(core, session);
 }
 
 void sessions_take_back(struct core *core, const struct output *output) {

@@ -41,6 +41,8 @@ void actor_undo(struct actor *actor) {
   if (turn->job) turn->job->enqueued_told = turn->enqueued_told;
   turn->replied = false;
   pf_buf_clear(&turn->reply);
+  pf_buf_clear(&turn->logs);
+  turn->log_lines = 0;
   for (struct pf_list *link; (link = pf_list_pop(&turn->made)) != NULL;)
     jobs_forget(core, pf_container_of(link, struct job, ready));
   turn->first_job = (struct pf_job_id){0};

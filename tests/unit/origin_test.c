@@ -730,6 +730,52 @@ static const struct actor_class failing = {.name = "proxy",
     .continuation_count = 1};
 static const struct actor_class *const failing_classes[] = {&failing, NULL};
 
+/* Answers, thinks better of it, and answers again. */
+static int answer_twice(
+    struct actor *actor, const struct actor_result *result, struct pf_slice context) {
+  (void)context;
+  actor_log(actor, "first");
+  actor_reply(actor, result);
+  actor_undo(actor);
+  actor_log(actor, "second");
+  actor_reply(actor, result);
+  return 0;
+}
+
+static const struct actor_continuation undoing_continuations[] = {
+    {.name = "fail", .cannot_crash = true, .run = answer_twice}};
+static const struct actor_class undoing = {.name = "proxy",
+    .on_message = start_failing,
+    .continuations = undoing_continuations,
+    .continuation_count = 1};
+static const struct actor_class *const undoing_classes[] = {&undoing, NULL};
+
+static void test_undo_takes_lines_and_events_back(void **state) {
+  (void)state;
+  struct world *world = pf_alloc(sizeof(*world));
+  world_init(world, undoing_classes);
+  world->log.fd = -1;
+  world->limits.session_events_max = 1;
+  assert_int_equal(core_on_ws_open(&world->core, 7, pf_slice_str("/")), 0);
+  core_on_queue_epoch(&world->core, 0xe1);
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  for (int i = 0; i < 2; i++)
+    world_say(world, 7,
+        "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/x\",\"include\":[\"logs\"]}");
+  world_settle(world);
+  struct hop_job jobs[2] = {world_announced(world, 0), world_announced(world, 1)};
+  for (int i = 0; i < 2; i++) {
+    world_deliver(world, &jobs[i], 200, NULL);
+    world_settle(world);
+  }
+  assert_int_equal(world_count_frames(world, "\"logs\":[\"second\"]"), 2);
+  assert_non_null(world_find_frame(world, "\"offset\":2"));
+  assert_int_equal(world_count_rows(world, "events"), 1);
+  assert_int_equal(world->core.stats.invariant_failures, 0);
+  world_done(world);
+  free(world);
+}
+
 static void test_poison_continuation_is_parked(void **state) {
   (void)state;
   struct world *world = pf_alloc(sizeof(*world));
@@ -801,6 +847,7 @@ int main(void) {
       TEST(test_pending_bytes_max),
       TEST(test_full_disk_refuses_new_work_only),
       TEST(test_checkout_chain_survives_restarts),
+      cmocka_unit_test(test_undo_takes_lines_and_events_back),
       cmocka_unit_test(test_poison_continuation_is_parked),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
