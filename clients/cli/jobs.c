@@ -10,10 +10,13 @@
 #include "ws_client.h"
 
 struct jobs_config {
-  char *url, *state;
+  char *url;
+  int state;
   int64_t limit;
   bool json;
 };
+
+static const char *const states[] = {"any", "pending", "enqueued", "received", "parked", NULL};
 
 #define FIELD(name) offsetof(struct jobs_config, name)
 static const struct pf_option jobs_option_list[] = {
@@ -24,10 +27,11 @@ static const struct pf_option jobs_option_list[] = {
         .fallback = "http://localhost:8787",
         .help = "The origin."},
     {.name = "state",
-        .type = PF_OPT_STRING,
+        .type = PF_OPT_CHOICE,
         .offset = FIELD(state),
-        .unit = "STATE",
-        .help = "list: only jobs that are pending, enqueued, received or parked."},
+        .fallback = "any",
+        .choices = states,
+        .help = "list: only jobs in this state."},
     {.name = "limit",
         .type = PF_OPT_INT,
         .offset = FIELD(limit),
@@ -114,7 +118,7 @@ static int jobs_ask(const struct jobs_config *config, int argc, char **argv) {
   struct pf_job_id id;
   if (argc == 1 && strcmp(argv[0], "list") == 0) {
     snprintf(path, sizeof(path), "/v1/jobs?limit=%" PRId64 "&state=%.32s", config->limit,
-        config->state ? config->state : "");
+        config->state ? states[config->state] : "");
     return ask(config, "GET", path);
   }
   static const char *const verbs[][3] = {
