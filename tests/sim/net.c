@@ -42,9 +42,7 @@ static void answer_arrives(struct sim *sim, struct sim_event *event) {
 }
 
 static void request_arrives(struct sim *sim, struct sim_event *event) {
-  enum sim_path path = (enum sim_path)(event->b & 0xff);
-  /* Its connection ended with the process; that a new database came up makes it count. */
-  if (event->at == NODE_QUEUE && (int64_t)(event->b >> 8) < sim->amnesia_us) return;
+  enum sim_path path = (enum sim_path)event->b;
   struct pf_slice batch = pf_slice(event->bytes, event->len);
   if (event->at == NODE_QUEUE)
     queue_serve(sim, path, event->a, batch);
@@ -72,7 +70,7 @@ void sim_send(struct sim *sim, enum sim_node from, enum sim_node to, enum sim_pa
   for (unsigned i = 0; i < copies; i++)
     if (!net_lost(sim, from, to))
       sim_after_bytes(sim, to, true, sim_delay_us(sim), request_arrives,
-          call->id << ANSWER_BITS | i, (uint64_t)sim->now_us << 8 | path, pf_buf_view(batch));
+          call->id << ANSWER_BITS | i, (uint64_t)path, pf_buf_view(batch));
   sim_after(sim, from, timeout_ms * SIM_MS, call_timed_out, call->id, 0);
 }
 

@@ -148,7 +148,6 @@ static void node_crash(struct sim *sim, enum sim_node node) {
     sim_note(sim, "amnesia");
     queue_wipe(((struct run *)sim)->stores);
     sim->amnesias++;
-    sim->amnesia_us = sim->now_us;
     oracle_new_queue(sim);
   }
   bool soon = sim_between(sim, 0, 1);

@@ -167,7 +167,6 @@ struct sim {
   size_t submit_count;
   struct sim_client clients[SIM_CLIENTS];
   unsigned crashes, amnesias;
-  int64_t amnesia_us; /* the latest */
   struct sim_queue *queue;
   struct sim_origin *origin;
   struct sim_executor *executors[2];
