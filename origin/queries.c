@@ -230,7 +230,7 @@ void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id
   }
   if (!job || job->state != JOB_PENDING) {
     queries_error(core, request, 404, "not_pending",
-        "no pending or parked job of that id; GET /v1/jobs/{id} tells what became of it");
+        "no pending job and no parked one has that id; GET /v1/jobs/{id} tells what became of it");
     return;
   }
   queries_wait(core, job, request, WAIT_MS_MAX, false); /* answered when the end is durable */
