@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after } from 'node:test';
+
 import { until } from '../process/lib/process.mjs';
 import { http, System } from '../process/lib/system.mjs';
 import { FaultProxy } from './fault_proxy.mjs';
@@ -26,9 +26,6 @@ const QUICK = {
   orchestrator: ['--lease-ms', `${LEASE_MS}`, '--grace-ms', '500', '--retry-base-ms', '20'],
   executor: ['--lease-ms', `${LEASE_MS}`, '--heartbeat-ms', '200', '--slots', '200'],
 };
-
-/** A connection of the many that were torn may outlive its proxy: it does not keep the verdict waiting. */
-after(() => void setTimeout(() => process.exit(), 2000).unref());
 
 class World {
   constructor(t, { seed, strength }) {

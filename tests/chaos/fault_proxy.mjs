@@ -14,6 +14,10 @@ import { once } from 'node:events';
 import { defer } from '../process/lib/process.mjs';
 import { interruption, pause, Random } from './random.mjs';
 
+// Node 18 and 20 can spin for minutes while they tear down what is left of sockets that were reset in the
+// middle of a write. There is nothing left to do by then: leave at once, with the verdict's code.
+process.on('exit', (code) => process.exit(code));
+
 export const FATES = ['refuse', 'reset', 'truncate', 'half-close', 'stall', 'delay'];
 const BYTES_MAX = 64 * 1024;      // after which a fate strikes, at most
 const STALL_MS = [100, 5000];     // also longer than a lease, and than the time-out of a call
