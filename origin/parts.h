@@ -134,6 +134,8 @@ void sessions_ack(struct core *core, struct session *session, int64_t offset);
 /* Numbers, stores and sends an event; encode writes the frame for the given offset. */
 void sessions_add_event(struct core *core, struct session *session,
     void (*encode)(struct pf_buf *buf, void *arg, int64_t offset), void *arg);
+/* The same for a result or late result; its offset is filled in. */
+void sessions_add_result(struct core *core, struct session *session, struct client_result *result);
 /* The turn that made this event is undone, and no later event exists yet. */
 void sessions_take_back(struct core *core, const struct output *output);
 void sessions_on_event_durable(struct core *core, const struct output *output);

@@ -97,12 +97,6 @@ int64_t results_attempts(const struct lookup_row *row) {
   return attempts;
 }
 
-static void encode_result(struct pf_buf *buf, void *arg, int64_t offset) {
-  struct client_result *result = arg;
-  result->offset = offset;
-  client_result_encode(buf, result);
-}
-
 /* The job was declared failed and now the target's answer comes after all: it is recorded and told,
  * and runs nothing. */
 static void record_late(struct core *core, const struct lookup_row *row,
@@ -136,7 +130,7 @@ static void record_late(struct core *core, const struct lookup_row *row,
   if (json_string(json_get(whom, "session"), &hex) &&
       pf_u64_parse(&session_id, hex.data, hex.len) == PF_OK) {
     struct session *session = sessions_find(core, session_id);
-    if (session) sessions_add_event(core, session, encode_result, &message);
+    if (session) sessions_add_result(core, session, &message);
   }
   core->stats.late++;
   json_free(whom);
@@ -432,7 +426,7 @@ void results_park(struct core *core, struct job *job, const char *why) {
   announce_tell_enqueued(core, job);
   struct session *session = sessions_find(core, job->client.session);
   if (session)
-    sessions_add_event(core, session, encode_result, &message);
+    sessions_add_result(core, session, &message);
   else
     turn_output_frame(core, job->client.ws, &frame);
   queries_answer_waiters(core, job, pf_buf_view(&frame));

@@ -115,6 +115,16 @@ void sessions_add_event(struct core *core, struct session *session,
   mark_dirty(core, session);
 }
 
+static void encode_result(struct pf_buf *buf, void *arg, int64_t offset) {
+  struct client_result *result = arg;
+  result->offset = offset;
+  client_result_encode(buf, result);
+}
+
+void sessions_add_result(struct core *core, struct session *session, struct client_result *result) {
+  sessions_add_event(core, session, encode_result, result);
+}
+
 void sessions_take_back(struct core *core, const struct output *output) {
   struct session *session = sessions_find(core, output->id);
   if (!session) return;

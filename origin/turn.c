@@ -418,12 +418,6 @@ static struct client_timings job_timings(const struct job *job, int64_t now_ns) 
   return t;
 }
 
-static void encode_result(struct pf_buf *buf, void *arg, int64_t offset) {
-  struct client_result *result = arg;
-  result->offset = offset;
-  client_result_encode(buf, result);
-}
-
 void actor_reply(struct actor *actor, const struct actor_result *result) {
   struct core *core = actor->core;
   struct turn *turn = actor->turn;
@@ -452,7 +446,7 @@ void actor_reply(struct actor *actor, const struct actor_result *result) {
   announce_tell_enqueued(core, job); /* never after its result */
   struct session *session = sessions_find(core, job->client.session);
   if (session)
-    sessions_add_event(core, session, encode_result, &message);
+    sessions_add_result(core, session, &message);
   else
     turn_output_frame(core, job->client.ws, &turn->reply);
 }
