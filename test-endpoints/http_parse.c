@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/id.h"
 #include "text.h"
 
 /* RFC 9110 tchar: what methods and header names are made of. */
@@ -207,7 +208,7 @@ static int chunk_size_byte(struct http_body *body, char c) {
   if (c == '\n' || c == '\0') return -400;
   if (body->in_extension) return 0;
   if (c == ';' && body->digits) return body->in_extension = true, 0;
-  int digit = text_hex_digit(c);
+  int digit = pf_hex_value(c);
   if (digit < 0 || ++body->digits > 15) return -400; /* 15 digits cannot overflow */
   body->left = body->left << 4 | (uint64_t)digit;
   return 0;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/query.h"
 #include "text.h"
 
 #define DAY_MS (24u * 3600 * 1000)
@@ -26,13 +27,13 @@ static uint64_t query_number(
     const struct call *call, const char *name, uint64_t max, uint64_t fallback) {
   struct pf_slice text;
   uint64_t value;
-  if (!text_query_find(call->request->query, name, &text)) return fallback;
+  if (!pf_query_find(call->request->query, name, &text)) return fallback;
   return text_number(text, max, &value) ? value : fallback;
 }
 
 static bool query_is(const struct call *call, const char *name, const char *value) {
   struct pf_slice text;
-  return text_query_find(call->request->query, name, &text) && pf_slice_is(text, value);
+  return pf_query_find(call->request->query, name, &text) && pf_slice_is(text, value);
 }
 
 /* "?status=" among the redirects, else 302. */
@@ -217,9 +218,9 @@ static void answer_redirect(struct call *call) {
 static void answer_redirect_to(struct call *call) {
   struct pf_buf *location = &call->lab->text;
   struct pf_slice url = {0};
-  bool bad = !text_query_find(call->request->query, "url", &url) || url.len == 0;
+  bool bad = !pf_query_find(call->request->query, "url", &url) || url.len == 0;
   pf_buf_clear(location);
-  text_percent_decode(location, url, true);
+  pf_percent_decode(location, url, true);
   for (size_t i = 0; i < location->len; i++)
     if ((unsigned char)location->data[i] <= 0x20) bad = true;
   if (bad)
@@ -266,7 +267,7 @@ static void answer_reset(struct call *call) {
   struct pf_slice text;
   call->answer.end = ANSWER_RESET;
   call->answer.pause_ms = (int64_t)query_number(call, "ms", DAY_MS, 0);
-  if (!text_query_find(call->request->query, "bytes", &text)) return;
+  if (!pf_query_find(call->request->query, "bytes", &text)) return;
   call->answer.source = ANSWER_PATTERN;
   call->answer.count = query_number(call, "bytes", UNITS_MAX, 0);
   respond_head(call, 200, "text/plain", "", call->answer.count + 1000);
@@ -453,10 +454,10 @@ static bool token_given(const struct lab *lab, const struct http_request *reques
   const struct http_header *header = http_header_find(request, "x-test-token");
   if (header) return token_matches(header->value, lab->token);
   struct pf_slice raw;
-  if (!text_query_find(request->query, "token", &raw)) return false;
+  if (!pf_query_find(request->query, "token", &raw)) return false;
   struct pf_buf given;
   pf_buf_init(&given, HTTP_TARGET_MAX);
-  text_percent_decode(&given, raw, true);
+  pf_percent_decode(&given, raw, true);
   bool right = token_matches(pf_buf_view(&given), lab->token);
   pf_buf_done(&given);
   return right;
@@ -470,8 +471,8 @@ static int count_hit(const struct route *route, struct call *call) {
   pf_buf_clear(key);
   if (header)
     pf_buf_slice(key, header->value);
-  else if (text_query_find(call->request->query, "key", &raw))
-    text_percent_decode(key, raw, true);
+  else if (pf_query_find(call->request->query, "key", &raw))
+    pf_percent_decode(key, raw, true);
   else if (route->flags & NEEDS_KEY)
     pf_buf_slice(key, call->request->path);
   else
@@ -485,7 +486,7 @@ static int count_hit(const struct route *route, struct call *call) {
 static void decode_arg(struct call *call) {
   struct pf_buf *text = &call->lab->text;
   pf_buf_clear(text);
-  text_percent_decode(text, call->arg, false);
+  pf_percent_decode(text, call->arg, false);
   call->arg = pf_buf_view(text);
 }
 

@@ -13,7 +13,7 @@ void pf_hex_print(char *text, const void *data, size_t len) {
   text[2 * len] = '\0';
 }
 
-static int hex_value(char c) {
+int pf_hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   if (c >= 'A' && c <= 'F') return c - 'A' + 10;
@@ -24,7 +24,7 @@ int pf_hex_parse(void *data, size_t len, const char *text, size_t text_len) {
   if (text_len != 2 * len) return PF_EINVAL;
   unsigned char *bytes = data;
   for (size_t i = 0; i < len; i++) {
-    int high = hex_value(text[2 * i]), low = hex_value(text[2 * i + 1]);
+    int high = pf_hex_value(text[2 * i]), low = pf_hex_value(text[2 * i + 1]);
     if (high < 0 || low < 0) return PF_EINVAL;
     bytes[i] = (unsigned char)(high << 4 | low);
   }
@@ -41,7 +41,7 @@ int pf_u64_parse(uint64_t *ret_value, const char *text, size_t len) {
   if (len != PF_U64_HEX) return PF_EINVAL;
   uint64_t value = 0;
   for (size_t i = 0; i < len; i++) {
-    int digit = hex_value(text[i]);
+    int digit = pf_hex_value(text[i]);
     if (digit < 0) return PF_EINVAL;
     value = value << 4 | (uint64_t)digit;
   }

@@ -46,6 +46,8 @@ static inline bool pf_fence_eq(struct pf_fence a, struct pf_fence b) {
 }
 uint64_t pf_job_id_hash(struct pf_job_id id);
 
+/* 0 to 15, or -1. */
+int pf_hex_value(char c);
 /* Lower-case hex of len bytes; text needs 2 * len + 1 bytes. */
 void pf_hex_print(char *text, const void *data, size_t len);
 /* Exactly 2 * len digits, either case. */

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/id.h"
+
 int head_find_end(const char *data, size_t len, size_t *scanned) {
   while (*scanned < len) {
     const char *lf = memchr(data + *scanned, '\n', len - *scanned);
@@ -98,15 +100,9 @@ int head_parse(struct head *head, const char *data, size_t len) {
   return 400;
 }
 
-static int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c |= 32;
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 int head_hex_byte(const char *two) {
-  int high = hex_value(two[0]);
-  int low = high < 0 ? -1 : hex_value(two[1]);
+  int high = pf_hex_value(two[0]);
+  int low = high < 0 ? -1 : pf_hex_value(two[1]);
   return low < 0 ? -1 : high << 4 | low;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "routes.h"
+#include "base/query.h"
 #include "text.h"
 
 struct fixture {
@@ -327,7 +328,7 @@ static void test_text(void **state) {
   (void)state;
   struct pf_buf out;
   pf_buf_init(&out, 1000);
-  text_percent_decode(&out, pf_slice_str("a%41%4a+%4%zz%"), true);
+  pf_percent_decode(&out, pf_slice_str("a%41%4a+%4%zz%"), true);
   assert_true(pf_slice_is(pf_buf_view(&out), "aAJ %4%zz%"));
   static const char *const base64[] = {"", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="};
   for (size_t len = 0; len < PF_COUNT(base64); len++) {
