@@ -17,6 +17,8 @@ void store_print_metrics(const struct store *store, struct pf_buf *buf) {
   metrics_gauge(buf, "pf_store_waiting", "Requests waiting for a group.", (double)stats.waiting);
   metrics_counter(buf, "pf_store_checkpoints_total", "Checkpoints of the log.", stats.checkpoints);
   metrics_gauge(buf, "pf_store_wal_bytes", "Size of the write-ahead log.", (double)stats.wal_bytes);
+  metrics_gauge(buf, "pf_store_wal_ready_bytes", "Length of its file, written ahead.",
+      (double)stats.wal_ready_bytes);
   metrics_gauge(buf, "pf_store_space_low",
       "1 while the disk is nearly full and new work is refused.", store_space_low(store));
 }

@@ -1,11 +1,13 @@
-/* Durable writes: one SQLite file, one thread that owns its one connection, group commit.
+/* Durable writes: one SQLite file, one connection, one writer thread, group commit.
  *
  * All requests that have queued up while the last group was committed become one transaction. They
  * are handed to the thread at the end of the loop's turn, or at once when they are many. There is
- * no timer: an idle store commits a single request without delay.
+ * no timer: an idle store commits a single request without delay. While groups are done sooner than
+ * a thread wakes up, the loop commits them itself (decision 0015).
  *
- * Threads    Call everything on the loop given to store_open(). store_req.apply and
- *            store_config.finish run on the writer thread; .prepare runs inside store_open().
+ * Threads    Call everything on the loop given to store_open(). store_req.apply runs on the writer
+ *            thread or on the loop, never on both at once, and store_config.finish on the writer
+ *            thread; .prepare runs inside store_open().
  * Ownership  The caller owns each store_req and keeps it in place from store_submit() until its
  *            done callback is called; done may free or resubmit it.
  * Ordering   Requests commit in submission order. done fires after the commit is durable (as the
@@ -56,7 +58,7 @@ struct store_config {
 struct store_req {
   struct pf_list link; /* private to the store while submitted */
   /* 0, or negative. With `savepoint` a negative result undoes this request only, and done gets it;
-   * without (a savepoint costs 1-3 us) it breaks the store. Writer thread. */
+   * without (a savepoint costs 1-3 us) it breaks the store. Writer thread or loop. */
   int (*apply)(void *user, struct store_req *req);
   void (*done)(struct store_req *req, int err);
   int err; /* private */
@@ -66,6 +68,9 @@ struct store_req {
 };
 
 #define STORE_LAZY_MS 100
+#define STORE_QUICK_US 300 /* the loop commits by itself while groups take less than this */
+/* The log's file in full mode, made when there is nothing else to do and reserve_bytes allow. */
+#define STORE_WAL_READY_BYTES ((int64_t)16 << 20)
 
 struct store_stats {
   uint64_t groups, requests; /* since open */
@@ -74,6 +79,7 @@ struct store_stats {
   uint64_t waiting;   /* now */
   uint64_t checkpoints;
   int64_t wal_bytes;
+  int64_t wal_ready_bytes; /* length of the log's file, as far as a commit need not extend it */
   uint64_t fsync_failures;
 };
 

@@ -11,6 +11,8 @@ _Static_assert(STORE_WAL_PAGES <= WAL_SLOTS / 2, "short probes");
 enum { WAL_HEADER_BYTES = 32, FRAME_HEADER_BYTES = 24 };
 #define NS_PER_MS INT64_C(1000000)
 
+static const char zeros[64 << 10];
+
 /* SQLite calls this after each commit that wrote something, with the frames now in the log. */
 static int wal_on_commit(void *arg, sqlite3 *db, const char *name, int frames) {
   struct store_wal *wal = arg;
@@ -18,6 +20,7 @@ static int wal_on_commit(void *arg, sqlite3 *db, const char *name, int frames) {
   PF_ASSERT(db == wal->db && frames >= 0);
   if ((uint32_t)frames < wal->tried) wal->tried = wal->counted = 0; /* begun anew */
   wal->frames = (uint32_t)frames;
+  if (store_wal_bytes(wal) > wal->file_bytes) wal->file_bytes = store_wal_bytes(wal);
   wal->newest_ns = pf_clock_mono_ns();
   if (wal->oldest_ns == 0) wal->oldest_ns = wal->newest_ns;
   return SQLITE_OK;
@@ -32,6 +35,7 @@ static void wal_forget(struct store_wal *wal, uint32_t frames) {
 
 void store_wal_init(struct store_wal *wal, sqlite3 *db, enum store_sync sync) {
   *wal = (struct store_wal){.db = db, .frame_bytes = STORE_PAGE_BYTES + FRAME_HEADER_BYTES};
+  wal->synced = sync == STORE_SYNC_FULL;
   wal->bytes_max = sync == STORE_SYNC_FULL ? STORE_WAL_BYTES : STORE_WAL_UNSYNCED_BYTES;
   wal->oldest_ns = wal->newest_ns = pf_clock_mono_ns(); /* there may be a log from before */
   (void)sqlite3_wal_hook(db, wal_on_commit, wal);       /* returns the previous argument */
@@ -46,6 +50,13 @@ int64_t store_wal_due_ns(const struct store_wal *wal, bool busy) {
   int64_t age = wal->oldest_ns + STORE_WAL_AGE_MS * NS_PER_MS;
   int64_t idle = wal->newest_ns + STORE_WAL_IDLE_MS * NS_PER_MS;
   return busy || age < idle ? age : idle;
+}
+
+/* The log's file, or NULL. */
+static sqlite3_file *wal_file(const struct store_wal *wal) {
+  sqlite3_file *log = NULL;
+  int rc = sqlite3_file_control(wal->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+  return rc == SQLITE_OK && log && log->pMethods ? log : NULL;
 }
 
 static void wal_count_page(struct store_wal *wal, uint32_t page) {
@@ -69,9 +80,8 @@ bool store_wal_full(struct store_wal *wal) {
   /* The number of frames bounds that of pages, so a short log need not be read. */
   if (wal->frames - wal->tried < STORE_WAL_PAGES) return false;
   if (store_wal_bytes(wal) >= wal->bytes_max) return true;
-  sqlite3_file *log = NULL;
-  int rc = sqlite3_file_control(wal->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
-  if (rc != SQLITE_OK || !log || !log->pMethods) return true;
+  sqlite3_file *log = wal_file(wal);
+  if (!log) return true;
   for (; wal->counted < wal->frames && wal->distinct < STORE_WAL_PAGES; wal->counted++) {
     uint32_t page = wal_read_page(wal, log, wal->counted);
     if (page == 0) return true; /* unreadable: the checkpoint will tell */
@@ -99,4 +109,28 @@ int store_wal_checkpoint(struct store_wal *wal) {
   /* After a complete one the next commit starts the log anew. */
   wal_forget(wal, copied == frames ? 0 : (uint32_t)frames);
   return SQLITE_OK;
+}
+
+bool store_wal_short(const struct store_wal *wal, bool busy) {
+  if (!wal->synced) return false;
+  int64_t ready = wal->file_bytes - store_wal_bytes(wal);
+  if (busy) return ready < STORE_WAL_EXTEND_BYTES / 2 && wal->file_bytes < STORE_WAL_BYTES;
+  return wal->file_bytes < STORE_WAL_READY_BYTES;
+}
+
+int store_wal_extend(struct store_wal *wal) {
+  sqlite3_file *log = wal_file(wal);
+  sqlite3_int64 bytes = 0;
+  if (!log) return SQLITE_CANTOPEN;
+  int rc = log->pMethods->xFileSize(log, &bytes);
+  sqlite3_int64 end = (bytes / STORE_WAL_EXTEND_BYTES + 1) * STORE_WAL_EXTEND_BYTES;
+  while (rc == SQLITE_OK && bytes < end) {
+    sqlite3_int64 len = end - bytes;
+    if (len > (sqlite3_int64)sizeof(zeros)) len = (sqlite3_int64)sizeof(zeros);
+    rc = log->pMethods->xWrite(log, zeros, (int)len, bytes);
+    bytes += len;
+  }
+  if (rc == SQLITE_OK) rc = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+  if (rc == SQLITE_OK) wal->file_bytes = bytes;
+  return rc;
 }

@@ -11,6 +11,11 @@
  *     mode, and the time of a restart), or
  *   - nothing was committed for STORE_WAL_IDLE_MS.
  *
+ * In full mode the log's file is kept longer than the log, filled with zeros: a sync of bytes that
+ * lie within a file needs no entry in the file system's journal and takes about half the time of
+ * one that makes it longer (decision 0015). SQLite reads a log up to the first frame whose salt is
+ * not the log's own, so what is beyond its end may be anything.
+ *
  * Threads    Writer thread.
  * Ownership  Borrows the connection.
  * Ordering   none
@@ -30,15 +35,20 @@
 #define STORE_WAL_UNSYNCED_BYTES ((int64_t)8 << 20)
 #define STORE_WAL_AGE_MS 5000
 #define STORE_WAL_IDLE_MS 500
+#define STORE_WAL_READY_BYTES                                                                      \
+  ((int64_t)16 << 20) /* the file's length, made when nothing is to do */
+#define STORE_WAL_EXTEND_BYTES ((int64_t)512 << 10) /* at once; never beyond STORE_WAL_BYTES */
 
 enum { WAL_SLOTS_BITS = 10, WAL_SLOTS = 1 << WAL_SLOTS_BITS }; /* of the set of page numbers */
 
 struct store_wal {
   sqlite3 *db;
   int64_t frame_bytes, bytes_max;
-  uint32_t frames;  /* in the log */
-  uint32_t tried;   /* of these, known to the last checkpoint: the rest is new */
-  uint32_t counted; /* of these, looked at for `pages` */
+  int64_t file_bytes; /* how long its file is known to be */
+  bool synced;        /* commits wait for the disk */
+  uint32_t frames;    /* in the log */
+  uint32_t tried;     /* of these, known to the last checkpoint: the rest is new */
+  uint32_t counted;   /* of these, looked at for `pages` */
   uint32_t distinct;
   uint32_t pages[WAL_SLOTS];    /* open-addressed set of page numbers, 0 = free */
   int64_t oldest_ns, newest_ns; /* commits since the last checkpoint; 0 = none */
@@ -55,5 +65,10 @@ bool store_wal_full(struct store_wal *wal);
  * kept it from copying all: the log is still there. Other codes break the store. */
 int store_wal_checkpoint(struct store_wal *wal);
 int64_t store_wal_bytes(const struct store_wal *wal);
+/* Whether the file should be made longer now: `busy` while somebody waits for a commit. */
+bool store_wal_short(const struct store_wal *wal, bool busy);
+/* Makes it longer, to the next multiple of STORE_WAL_EXTEND_BYTES, durably. Returns SQLite's code;
+ * after SQLITE_FULL the log is as good as before, other errors break the store. */
+int store_wal_extend(struct store_wal *wal);
 
 #endif

@@ -24,9 +24,12 @@ static const char *const writer_sql[SQL_MAX] = {
     [SQL_UNDO] = "ROLLBACK TO request",
 };
 
-static bool space_is_low(const struct store *store) {
-  int64_t free_bytes = store_file_free_bytes(&store->writer.file);
-  return free_bytes >= 0 && free_bytes < store->config.reserve_bytes;
+static void writer_measure_space(struct store *store) {
+  struct store_writer *w = &store->writer;
+  int64_t free_bytes = store_file_free_bytes(&w->file);
+  int64_t spare_bytes = free_bytes - store->config.reserve_bytes;
+  w->space_low = free_bytes >= 0 && spare_bytes < 0;
+  w->log_room = spare_bytes >= STORE_WAL_READY_BYTES;
 }
 
 int store_writer_init(struct store *store, struct pf_error *reterr) {
@@ -39,11 +42,13 @@ int store_writer_init(struct store *store, struct pf_error *reterr) {
     err = store->config.prepare(w->file.db, store->config.arg, &w->user, reterr);
     if (err != PF_OK) store_stmts_finalize(w->sql, SQL_MAX);
   }
-  if (err != PF_OK)
+  if (err != PF_OK) {
     store_file_close(&w->file, false);
-  else
-    w->space_low = store->shared.space_low = space_is_low(store);
-  return err;
+    return err;
+  }
+  writer_measure_space(store);
+  store->shared.space_low = w->space_low;
+  return PF_OK;
 }
 
 void store_writer_done(struct store *store) {
@@ -160,22 +165,29 @@ static void writer_commit(struct store *store, const struct pf_list *group) {
 /* -- hand-over ----------------------------------------------------------------------------------
  */
 
+static bool writer_log_short(const struct store_writer *w, bool busy) {
+  return w->log_room && store_wal_short(&w->wal, busy);
+}
+
 /* Gives the group back to the loop, with all that the loop may want to know. */
 static void writer_publish(struct store *store, struct pf_list *group) {
   struct store_writer *w = &store->writer;
   struct store_shared *shared = &store->shared;
   w->stats.checkpoints = w->wal.checkpoints;
   w->stats.wal_bytes = store_wal_bytes(&w->wal);
+  w->stats.wal_ready_bytes = w->wal.file_bytes;
   uv_mutex_lock(&store->lock);
   pf_list_splice(w->broken ? &shared->failed : &shared->finished, group);
   shared->stats = w->stats;
+  shared->group_ns = w->group_ns;
   shared->space_low = w->space_low;
   uv_mutex_unlock(&store->lock);
   (void)uv_async_send(&store->async); /* fails on a wrong handle type only */
 }
 
-static void writer_group(struct store *store) {
+bool store_writer_group(struct store *store) {
   struct store_writer *w = &store->writer;
+  int64_t began_ns = pf_clock_mono_ns();
   struct pf_list group;
   pf_list_init(&group);
   uv_mutex_lock(&store->lock);
@@ -187,7 +199,9 @@ static void writer_group(struct store *store) {
   if (w->broken) PF_LIST_EACH(link, &group)
   pf_container_of(link, struct store_req, link)->err = PF_EIO;
   w->backup_next = true;
+  w->group_ns = pf_clock_mono_ns() - began_ns;
   writer_publish(store, &group);
+  return w->broken || store_wal_full(&w->wal) || writer_log_short(w, true);
 }
 
 /* -- housekeeping -------------------------------------------------------------------------------
@@ -209,11 +223,21 @@ static void writer_checkpoint(struct store *store) {
 
 static void writer_check_space(struct store *store, int64_t now_ns) {
   struct store_writer *w = &store->writer;
+  bool was_low = w->space_low;
   w->space_check_at_ns = now_ns + STORE_SPACE_CHECK_MS * NS_PER_MS;
-  bool low = space_is_low(store);
-  if (low == w->space_low) return;
-  w->space_low = low;
-  writer_publish_nothing(store);
+  writer_measure_space(store);
+  if (w->space_low != was_low) writer_publish_nothing(store);
+}
+
+static void writer_extend_log(struct store *store) {
+  struct store_writer *w = &store->writer;
+  int rc = store_wal_extend(&w->wal);
+  w->stats.fsync_failures += rc == SQLITE_IOERR_FSYNC;
+  if (rc == SQLITE_FULL)
+    w->log_room = false; /* until the space is measured again */
+  else if (rc != SQLITE_OK)
+    writer_break(store, pf_err_from_sqlite(rc), "making room in the log");
+  if (w->broken || !writer_log_short(w, false)) writer_publish_nothing(store);
 }
 
 static void backup_end(struct store *store, int err) {
@@ -272,7 +296,15 @@ static void writer_exit(struct store *store) {
 /* -- the thread ---------------------------------------------------------------------------------
  */
 
-enum writer_step { STEP_WAIT, STEP_GROUP, STEP_SPACE, STEP_CHECKPOINT, STEP_BACKUP, STEP_EXIT };
+enum writer_step {
+  STEP_WAIT,
+  STEP_GROUP,
+  STEP_SPACE,
+  STEP_CHECKPOINT,
+  STEP_EXTEND_LOG,
+  STEP_BACKUP,
+  STEP_EXIT,
+};
 
 static int64_t min_i64(int64_t a, int64_t b) {
   return a < b ? a : b;
@@ -291,6 +323,7 @@ static enum writer_step writer_next(struct store *store, int64_t now_ns, int64_t
   if (now_ns >= w->space_check_at_ns) return STEP_SPACE;
   if (!w->broken && (now_ns >= checkpoint_ns || store_wal_full(&w->wal))) return STEP_CHECKPOINT;
   if (backup && w->backup_next && !shared->closing) return STEP_BACKUP;
+  if (!w->broken && !shared->closing && writer_log_short(w, group)) return STEP_EXTEND_LOG;
   if (group) return STEP_GROUP;
   if (shared->closing) return STEP_EXIT;
   if (backup) return STEP_BACKUP;
@@ -298,34 +331,62 @@ static enum writer_step writer_next(struct store *store, int64_t now_ns, int64_t
   return STEP_WAIT;
 }
 
+static void writer_do(struct store *store, enum writer_step step, int64_t now_ns) {
+  switch (step) {
+  case STEP_WAIT:
+    break;
+  case STEP_GROUP:
+    (void)store_writer_group(store); /* what the log asks for is the next step anyway */
+    break;
+  case STEP_SPACE:
+    writer_check_space(store, now_ns);
+    break;
+  case STEP_CHECKPOINT:
+    writer_checkpoint(store);
+    break;
+  case STEP_EXTEND_LOG:
+    writer_extend_log(store);
+    break;
+  case STEP_BACKUP:
+    writer_backup(store);
+    break;
+  case STEP_EXIT:
+    writer_exit(store);
+    break;
+  }
+}
+
+/* Sleeps until there is something to do. Under the lock. */
+static enum writer_step writer_await(struct store *store, int64_t *ret_now_ns) {
+  struct store_shared *shared = &store->shared;
+  for (;;) {
+    int64_t now_ns = pf_clock_mono_ns(), until_ns = INT64_MAX;
+    shared->wanted = shared->taken; /* the loop is at it, and tells when its group is done */
+    enum writer_step step = shared->taken ? STEP_WAIT : writer_next(store, now_ns, &until_ns);
+    *ret_now_ns = now_ns;
+    if (step != STEP_WAIT) return step;
+    shared->sleeps_until_ns = until_ns;
+    if (until_ns == INT64_MAX)
+      uv_cond_wait(&store->wake, &store->lock);
+    else
+      (void)uv_cond_timedwait(&store->wake, &store->lock, (uint64_t)(until_ns - now_ns));
+    shared->sleeps_until_ns = 0;
+  }
+}
+
 void store_writer_main(void *arg) {
   struct store *store = arg;
   (void)pthread_setname_np(pthread_self(), "store"); /* for debuggers only */
   for (;;) {
+    int64_t now_ns;
     uv_mutex_lock(&store->lock);
-    int64_t now_ns = pf_clock_mono_ns(), until_ns = 0;
-    enum writer_step step = writer_next(store, now_ns, &until_ns);
-    if (step == STEP_WAIT)
-      (void)uv_cond_timedwait(&store->wake, &store->lock, (uint64_t)(until_ns - now_ns));
+    enum writer_step step = writer_await(store, &now_ns);
+    store->shared.taken = true;
     uv_mutex_unlock(&store->lock);
-    switch (step) {
-    case STEP_WAIT:
-      break;
-    case STEP_GROUP:
-      writer_group(store);
-      break;
-    case STEP_SPACE:
-      writer_check_space(store, now_ns);
-      break;
-    case STEP_CHECKPOINT:
-      writer_checkpoint(store);
-      break;
-    case STEP_BACKUP:
-      writer_backup(store);
-      break;
-    case STEP_EXIT:
-      writer_exit(store);
-      return;
-    }
+    writer_do(store, step, now_ns);
+    if (step == STEP_EXIT) return; /* the store may be gone */
+    uv_mutex_lock(&store->lock);
+    store->shared.taken = false;
+    uv_mutex_unlock(&store->lock);
   }
 }

@@ -3,7 +3,9 @@
  *   loop: store_submit ── fresh ── waiting ──► writer: one transaction
  *   loop: done ◄────────── finished, failed ── writer
  *
- * Threads    store_writer_main is the thread. The rest of struct store says by whom it is used.
+ * Threads    store_writer_main is the thread. struct store_writer belongs to whoever has set
+ *            shared.taken: the thread, or the loop for one group (decision 0015). The rest of
+ *            struct store says by whom it is used.
  * Ownership  Requests belong to their submitters; the lists only pass them on.
  * Ordering   Each list is first in, first out, and failed comes after finished: once one group has
  *            failed, every later one fails as well.
@@ -36,6 +38,10 @@ struct store_shared {
   int64_t waiting_since_ns; /* when `waiting` got its first entry */
   bool urgent;              /* `waiting` has a request that is not lazy */
   bool closing, exited;
+  bool taken;                      /* somebody uses struct store_writer */
+  bool wanted;                     /* the thread waits for `taken` to end */
+  int64_t sleeps_until_ns;         /* when the thread looks here by itself; 0: it is awake */
+  int64_t group_ns;                /* how long the last group took */
   struct pf_list finished, failed; /* for the loop */
   bool broken;
   struct pf_error broken_why;
@@ -44,7 +50,7 @@ struct store_shared {
   struct pf_list backups, backups_ended; /* of store_backup_req */
 };
 
-/* The writer thread's alone. */
+/* Of whoever has set shared.taken. */
 struct store_writer {
   struct store_file file;
   sqlite3_stmt *sql[6]; /* enum writer_sql */
@@ -56,6 +62,8 @@ struct store_writer {
   bool broken;
   int64_t space_check_at_ns;
   bool space_low;
+  int64_t group_ns;
+  bool log_room; /* the log's file may be made longer without touching the reserve */
   struct store_stats stats;
 };
 
@@ -87,6 +95,9 @@ struct store {
 /* Before the thread runs. */
 PF_MUST_CHECK int store_writer_init(struct store *store, struct pf_error *reterr);
 void store_writer_main(void *arg); /* struct store */
+/* Commits what waits as one group. Whoever calls it has set shared.taken. True if the log asks for
+ * the thread's attention. */
+bool store_writer_group(struct store *store);
 /* After it has ended, or if it never ran: finalizes, checkpoints, closes the file. */
 void store_writer_done(struct store *store);
 

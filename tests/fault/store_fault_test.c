@@ -289,7 +289,8 @@ static unsigned cut_run(enum store_sync sync, uint64_t seed) {
   if (bulk) bulk_fill(&run);
   for (unsigned life = 0; life < 3; life++) {
     bool syncs = pf_rand_below(&run.rand, 2) == 0;
-    uint64_t range = syncs ? 12 : bulk ? 1500 : 300;
+    bool full = sync == STORE_SYNC_FULL; /* where operations also make the log longer */
+    uint64_t range = syncs ? (full ? 20 : 12) : bulk ? 1500 : full ? 500 : 300;
     powercut_arm(run.pc, POWERCUT_CUT, 1 + pf_rand_below(&run.rand, range), syncs);
     int err = run_life(&run, BATCHES, &why);
     bool cut = powercut_fired(run.pc);
@@ -337,8 +338,9 @@ static void fail_each(enum powercut_kind kind, bool syncs) {
       assert_true(fired);
       assert_int_equal(why.code, err);
     } else {
-      /* Either the store broke, or the failure was in a checkpoint that can be done later. */
-      assert_int_equal(run.broken, run.failed > 0);
+      /* Either the store broke, perhaps while nobody waited for it, or the failure was in what can
+       * be done later. */
+      if (run.failed > 0) assert_int_equal(run.broken, 1);
       if (run.broken == 0) assert_int_equal(run.acked, run.submitted);
       if (run.broken) told_full += run.broken_code == PF_ENOSPC;
     }

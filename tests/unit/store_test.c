@@ -7,12 +7,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "store/stmt.h"
 #include "store/store.h"
 
@@ -719,6 +721,96 @@ static void test_an_idle_store_empties_its_log(void **state) {
   close_and_wait(f);
 }
 
+/* -- the log's file ----------------------------------------------------------------------------
+ */
+
+static int64_t log_bytes(const struct fixture *f) {
+  char log[200];
+  struct stat st;
+  snprintf(log, sizeof(log), "%s-wal", f->path);
+  return stat(log, &st) == 0 ? st.st_size : -1;
+}
+
+static void put_and_wait(struct fixture *f, uint64_t id) {
+  struct put put;
+  put_init(&put, f, id);
+  store_submit(f->store, &put.req);
+  wait_done(f, f->done + 1);
+  assert_int_equal(put.result, PF_OK);
+}
+
+static void test_the_file_of_the_log_is_made_ready(void **state) {
+  struct fixture *f = *state;
+  struct store_stats stats = {0};
+  open_ok(f);
+  while (stats.wal_ready_bytes < STORE_WAL_READY_BYTES) {
+    uv_run(&f->loop, UV_RUN_ONCE);
+    store_read_stats(f->store, &stats);
+  }
+  assert_int_equal(log_bytes(f), STORE_WAL_READY_BYTES);
+  for (uint64_t id = 1; id <= 20; id++)
+    put_and_wait(f, id);
+  assert_int_equal(log_bytes(f), STORE_WAL_READY_BYTES); /* written over */
+  close_and_wait(f);
+  assert_int_equal(rows_of(f->path), 20);
+}
+
+static void test_a_log_that_is_not_synced_or_finds_no_room_is_not_made_longer(void **state) {
+  struct fixture *f = *state;
+  for (int i = 0; i < 2; i++) {
+    f->config.sync = i == 0 ? STORE_SYNC_NORMAL : STORE_SYNC_FULL;
+    f->config.reserve_bytes = i == 0 ? 0 : INT64_MAX;
+    open_ok(f);
+    for (uint64_t id = 1; id <= 3; id++)
+      put_and_wait(f, (uint64_t)i * 10 + id);
+    assert_in_range(log_bytes(f), 1, 64 * 4120);
+    close_and_wait(f);
+  }
+}
+
+/* -- who commits -------------------------------------------------------------------------------
+ */
+
+struct who {
+  struct put put;
+  pthread_t thread;
+  unsigned busy_us;
+};
+
+static int who_apply(void *user, struct store_req *req) {
+  struct who *who = pf_container_of(req, struct who, put.req);
+  (void)user;
+  who->thread = pthread_self();
+  int64_t until_ns = pf_clock_mono_ns() + (int64_t)who->busy_us * 1000;
+  while (pf_clock_mono_ns() < until_ns)
+    ;
+  return PF_OK;
+}
+
+static bool is_done_here(struct fixture *f, unsigned busy_us) {
+  struct who who = {.busy_us = busy_us};
+  put_init(&who.put, f, 1);
+  who.put.req.apply = who_apply;
+  store_submit(f->store, &who.put.req);
+  wait_done(f, f->done + 1);
+  return pthread_equal(who.thread, pthread_self());
+}
+
+static void test_quick_groups_are_committed_by_the_loop_and_slow_ones_by_the_thread(void **state) {
+  struct fixture *f = *state;
+  f->config.sync = STORE_SYNC_NORMAL; /* whatever the disk */
+  open_ok(f);
+  bool here = false;
+  for (unsigned i = 0; !here && i < PF_COUNT(f->order) / 2; i++)
+    here = is_done_here(f, 0);
+  assert_true(here);
+  for (unsigned i = 0; i < 3; i++) {
+    (void)is_done_here(f, 10 * STORE_QUICK_US);
+    assert_false(is_done_here(f, 10 * STORE_QUICK_US)); /* the one before was slow */
+  }
+  close_and_wait(f);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
@@ -742,6 +834,9 @@ int main(void) {
       TEST(test_the_log_has_a_greatest_size),
       TEST(test_a_long_reader_only_delays_the_checkpoint),
       TEST(test_an_idle_store_empties_its_log),
+      TEST(test_the_file_of_the_log_is_made_ready),
+      TEST(test_a_log_that_is_not_synced_or_finds_no_room_is_not_made_longer),
+      TEST(test_quick_groups_are_committed_by_the_loop_and_slow_ones_by_the_thread),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
