@@ -231,6 +231,15 @@ int main(int argc, char **argv) {
   b.text = (struct pf_slice){0};
   report(&b, "enqueued frame", enqueued_frame, ms);
   report(&b, "result frame", result_frame, ms);
+  struct pf_buf body;
+  pf_buf_init(&body, (size_t)1 << 20);
+  for (int i = 0; i < 100; i++)
+    pf_buf_printf(&body, "{\"id\":%d,\"name\":\"item %d\",\"price\":%d},", i, i, i * 7);
+  b.frame.include |= WIRE_INCLUDE_BODY;
+  b.frame.has_body = true;
+  b.frame.body = pf_buf_view(&body);
+  report(&b, "result frame, JSON", result_frame, ms);
+  pf_buf_done(&body);
   b.text = pf_slice("\0\0\0\2\0\0\0\0{}", 10);
   report(&b, "batch read", batch_read, ms);
   pf_buf_done(&b.buf);

@@ -155,34 +155,82 @@ void json_put_hex(struct json_writer *w, const char *name, struct pf_slice bytes
 
 static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
 
-/* Bytes that go as they are: everything from a space on, quote and backslash excepted. */
-static bool byte_is_plain(char c) {
-  unsigned char byte = (unsigned char)c;
-  return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
+enum { WIDTH_UTF8, WIDTH_PLAIN, WIDTH_SHORT, WIDTH_HEX = 6 };
+
+/* How many bytes a byte takes up within quotes: itself, \n, \u001f; from 0x80 on it begins a
+ * sequence. */
+static const uint8_t byte_width[256] = {
+    [0x00 ... 0x07] = WIDTH_HEX,
+    ['\b' ... '\n'] = WIDTH_SHORT, /* backspace, tab, newline */
+    [0x0b] = WIDTH_HEX,
+    ['\f' ... '\r'] = WIDTH_SHORT,
+    [0x0e ... 0x1f] = WIDTH_HEX,
+    [' ' ... '!'] = WIDTH_PLAIN,
+    ['"'] = WIDTH_SHORT,
+    ['#' ... '['] = WIDTH_PLAIN,
+    ['\\'] = WIDTH_SHORT,
+    [']' ... 0x7f] = WIDTH_PLAIN,
+};
+
+static unsigned width_of(char c) {
+  return byte_width[(unsigned char)c];
 }
 
-/* How the byte at p is written, and how many bytes of the text that takes up. */
-static struct pf_slice piece_at(const char *p, const char *end, size_t *ret_used, char escape[6]) {
-  *ret_used = 1;
-  unsigned char byte = (unsigned char)*p;
-  if (byte >= 0x80) {
-    size_t len = utf8_sequence(p, end);
-    if (len == 0) return pf_slice(replacement, 3);
-    *ret_used = len;
-    return pf_slice(p, len);
-  }
-  static const char shorts[0x20] = {
-      ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'};
-  escape[0] = '\\';
-  if (byte >= 0x20 || shorts[byte]) {
-    escape[1] = byte >= 0x20 ? *p : shorts[byte];
-    return pf_slice(escape, 2);
-  }
+/* The sequence at *p, which it steps over, or what stands for an invalid byte. */
+static struct pf_slice sequence_take(const char **p, const char *end) {
+  const char *at = *p;
+  size_t len = utf8_sequence(at, end);
+  *p += len ? len : 1;
+  return len ? pf_slice(at, len) : pf_slice(replacement, 3);
+}
+
+static char *put_escape(char *out, char c, unsigned width) {
+  static const char shorts[] = {['"'] = '"',
+      ['\\'] = '\\',
+      ['\b'] = 'b',
+      ['\t'] = 't',
+      ['\n'] = 'n',
+      ['\f'] = 'f',
+      ['\r'] = 'r'};
   static const char hex[] = "0123456789abcdef";
-  memcpy(escape + 1, "u00", 3);
-  escape[4] = hex[byte >> 4];
-  escape[5] = hex[byte & 15];
-  return pf_slice(escape, 6);
+  *out++ = '\\';
+  if (width == WIDTH_SHORT) {
+    *out++ = shorts[(unsigned char)c];
+    return out;
+  }
+  memcpy(out, "u00", 3);
+  out[3] = hex[(unsigned char)c >> 4];
+  out[4] = hex[c & 15];
+  return out + 5;
+}
+
+static size_t escaped_size(const char *p, const char *end) {
+  size_t size = 0;
+  while (p < end) {
+    unsigned width = width_of(*p);
+    if (width == WIDTH_UTF8)
+      size += sequence_take(&p, end).len;
+    else
+      size += width, p++;
+  }
+  return size;
+}
+
+/* There is room for escaped_size(p, end) at out. */
+static char *put_escaped(char *out, const char *p, const char *end) {
+  while (p < end) {
+    unsigned width = width_of(*p);
+    if (width == WIDTH_PLAIN) {
+      *out++ = *p++;
+    } else if (width == WIDTH_UTF8) {
+      struct pf_slice piece = sequence_take(&p, end);
+      memcpy(out, piece.data, piece.len);
+      out += piece.len;
+    } else {
+      out = put_escape(out, *p++, width);
+    }
+  }
+  return out;
 }
 
 void json_put_string(struct json_writer *w, const char *name, struct pf_slice text) {
@@ -190,46 +238,40 @@ void json_put_string(struct json_writer *w, const char *name, struct pf_slice te
   if (!out) return;
   *out++ = '"';
   const char *p = text.data, *end = p ? p + text.len : p;
-  while (p < end && byte_is_plain(*p))
+  while (p < end && width_of(*p) == WIDTH_PLAIN)
     *out++ = *p++;
-  if (p == end) { /* the usual case: nothing to escape, and it fits the room reserved */
-    *out++ = '"';
+  if (p < end) { /* rarely: what is left may need more room than was reserved */
     value_end(w, out);
-    return;
+    out = pf_buf_reserve(w->buf, escaped_size(p, end) + 1);
+    if (!out) return;
+    out = put_escaped(out, p, end);
   }
+  *out++ = '"';
   value_end(w, out);
-  while (p < end) {
-    const char *run = p;
-    while (p < end && byte_is_plain(*p))
-      p++;
-    pf_buf_append(w->buf, run, (size_t)(p - run));
-    if (p == end) break;
-    char escape[6];
-    size_t used;
-    pf_buf_slice(w->buf, piece_at(p, end, &used, escape));
-    p += used;
-  }
-  pf_buf_append(w->buf, "\"", 1);
 }
 
 size_t json_string_size(struct pf_slice text) {
-  size_t size = 2;
-  for (const char *p = text.data, *end = p ? p + text.len : p; p < end;) {
-    size_t used = 1;
-    char escape[6];
-    size += byte_is_plain(*p) ? 1 : piece_at(p, end, &used, escape).len;
-    p += used;
-  }
-  return size;
+  return 2 + (text.len ? escaped_size(text.data, text.data + text.len) : 0);
 }
 
 void json_put_text(struct json_writer *w, const char *name, const char *text) {
   json_put_string(w, name, pf_slice_str(text));
 }
 
+/* Whether eight bytes are ASCII without a NUL: subtracting 1 from a NUL sets its highest bit. */
+static bool word_is_text(const char *p) {
+  uint64_t word;
+  memcpy(&word, p, sizeof(word));
+  return ((word | (word - 0x0101010101010101)) & 0x8080808080808080) == 0;
+}
+
 bool utf8_is_text(struct pf_slice bytes) {
   const char *p = bytes.data, *end = p ? p + bytes.len : p;
   while (p < end) {
+    if (end - p >= 8 && word_is_text(p)) {
+      p += 8;
+      continue;
+    }
     size_t len = *p ? utf8_sequence(p, end) : 0;
     if (len == 0) return false;
     p += len;
