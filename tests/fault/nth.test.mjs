@@ -53,7 +53,7 @@ function permittedCodes(series, kind) {
   return codes;
 }
 
-/** Requests that may be repeated and that may not, a retried one, a body, a name that is looked up. */
+/** Requests that may be repeated and that may not, a slow body, a target that fails at first and is retried. */
 function submitAll(client, target, prefix) {
   const paths = ['/uuid', '/drip?bytes=40&ms=2', '/delay/20', '/flaky/1'];
   for (let i = 0; i < FETCHES; i++) {
