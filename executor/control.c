@@ -96,7 +96,8 @@ static void beat_send(struct control *c) {
   job_list_held(app, &held);
   hop_heartbeat_encode(&c->scratch, &beat);
   batch_append(&c->body, pf_buf_view(&c->scratch), pf_buf_view(&held));
-  PF_ASSERT(!held.err && !c->body.err);
+  pf_buf_must(&held);
+  pf_buf_must(&c->body);
   pf_buf_done(&held);
   /* A lost one must leave time for another within the lease. */
   int64_t timeout_ms = app->config.lease_ms - app->config.heartbeat_ms;

@@ -20,8 +20,7 @@ static struct handle *handle_take(struct fetch_engine *e) {
     return pf_container_of(link, struct handle, link);
   }
   struct handle *h = pf_alloc(sizeof(*h));
-  h->easy = curl_easy_init();
-  if (!h->easy) abort(); /* out of memory, like pf_alloc */
+  h->easy = http_easy_new();
   return h;
 }
 
@@ -321,6 +320,7 @@ int fetch_engine_new(
     e->shards[i].engine = e;
     e->shards[i].index = i;
     int err = http_multi_open(&e->shards[i].multi, loop, FETCH_PER_MULTI, engine_on_done, e);
+    if (err == PF_ENOMEM) pf_out_of_memory();
     PF_ASSERT(err == PF_OK); /* at start, with descriptors to spare */
   }
   pf_list_init(&e->queued);

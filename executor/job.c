@@ -206,8 +206,8 @@ static void job_deliver(struct job *job) {
   job_encode_result(job, true);
   /* 64 KiB of headers can grow when written as JSON; the result itself must not be lost for that.
    */
-  if (job->head.err) job_encode_result(job, false);
-  PF_ASSERT(!job->head.err);
+  if (job->head.err == PF_ELIMIT) job_encode_result(job, false);
+  pf_buf_must(&job->head);
   job->result.done = job_on_delivered;
   results_send(job->app->results, job->item.job.origin, &job->result);
 }

@@ -11,6 +11,7 @@
 #include "executor/app.h"
 #include "executor/control.h"
 #include "executor/job.h"
+#include "loop/check.h"
 #include "loop/listen.h"
 #include "wire/batch.h"
 
@@ -110,6 +111,12 @@ static int app_open_engine(struct app *app) {
   return fetch_engine_new(&app->engine, &app->loop, &config);
 }
 
+/* Nothing runs yet that an orderly end would be good for. */
+__attribute__((noreturn)) static void app_exit(int err, const struct pf_error *why) {
+  fprintf(stderr, "proxyfetch-executor: %s\n", why->code ? why->text : pf_err_text(err));
+  exit(PF_EXIT_START);
+}
+
 static int app_open(struct app *app, struct pf_error *reterr) {
   app->opened_ms = pf_clock_mono_ms();
   app->incarnation = pf_rand_secret_u64();
@@ -120,9 +127,8 @@ static int app_open(struct app *app, struct pf_error *reterr) {
   timers_open(&app->timers, &app->loop);
   int err = http_new(&app->http, &app->loop);
   if (!err) err = app_open_engine(app);
-  PF_ASSERT(err == PF_OK); /* they fail for want of memory only */
-  err = web_new(&app->web, &app->loop, reterr);
-  PF_ASSERT(err == PF_OK);
+  if (!err) err = web_new(&app->web, &app->loop, reterr);
+  if (err) app_exit(err, reterr);
   struct results_config results = {.http = app->http,
       .timers = &app->timers,
       .log = &app->log,
@@ -144,8 +150,7 @@ int main(int argc, char **argv) {
   app->log = (struct pf_log){
       .role = "executor", .level = (enum pf_log_level)app->config.log_level, .fd = 2};
   app_size_slots(app);
-  int rc = uv_loop_init(&app->loop);
-  PF_ASSERT(rc == 0);
+  pf_loop_check(uv_loop_init(&app->loop));
   pf_signals_open(&app->signals, &app->loop, app_on_drain, app);
   pf_lag_open(&app->lag, &app->loop);
   struct pf_error why = {0};
@@ -155,7 +160,7 @@ int main(int argc, char **argv) {
   pf_signals_close(&app->signals);
   pf_lag_close(&app->lag);
   uv_run(&app->loop, UV_RUN_DEFAULT);
-  rc = uv_loop_close(&app->loop);
+  int rc = uv_loop_close(&app->loop);
   PF_ASSERT(rc == 0);
   config_done(&app->config);
   free(app);

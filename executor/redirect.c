@@ -51,7 +51,7 @@ bool redirect_status(int status) {
 static int location_resolve(struct pf_slice base, struct pf_slice location, struct pf_arena *arena,
     struct pf_slice *ret_url, struct pf_error *reterr) {
   CURLU *url = curl_url();
-  if (!url) abort(); /* out of memory */
+  if (!url) pf_out_of_memory();
   char *full = NULL;
   /* The arena's copies end with a NUL. The flags are those with which libcurl follows redirects
    * itself: targets do send blanks. */
@@ -62,6 +62,7 @@ static int location_resolve(struct pf_slice base, struct pf_slice location, stru
   if (rc == CURLUE_OK) rc = curl_url_set(url, CURLUPART_FRAGMENT, NULL, 0);
   if (rc == CURLUE_OK) rc = curl_url_get(url, CURLUPART_URL, &full, 0);
   if (rc == CURLUE_OK) *ret_url = pf_arena_copy(arena, pf_slice_str(full));
+  if (rc == CURLUE_OUT_OF_MEMORY) pf_out_of_memory(); /* the target is not to blame */
   curl_free(full);
   curl_url_cleanup(url);
   if (rc == CURLUE_OK) return PF_OK;

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/rand.h"
 #include "http/client.h"
+#include "loop/check.h"
 #include "loop/listen.h"
 #include "orchestrator/app.h"
 #include "web/web.h"
@@ -194,7 +195,7 @@ int main(int argc, char **argv) {
   app.log = (struct pf_log){
       .role = "orchestrator", .level = (enum pf_log_level)app.config.log_level, .fd = 2};
   (void)pf_open_files_raise(OPEN_FILES);
-  if (uv_loop_init(&loop)) return PF_EXIT_START;
+  pf_loop_check(uv_loop_init(&loop));
   if (app_open(&app, &why)) {
     fprintf(stderr, "proxyfetch-orchestrator: %s\n", why.text);
     app_free(&app);

@@ -300,7 +300,7 @@ static const struct actor_continuation *continuation_of(
 
 struct job *jobs_load_row(struct core *core, const struct lookup_row *row) {
   struct json *root;
-  if (json_parse(&root, row->a, NULL)) return NULL;
+  if (json_parse_own(&root, row->a)) return NULL;
   struct job *job = pf_alloc(sizeof(*job));
   job->local = row->id;
   job->actor = row->other;

@@ -4,6 +4,7 @@
 
 #include "base/data_dir.h"
 #include "base/options.h"
+#include "loop/check.h"
 #include "loop/listen.h"
 #include "origin/edge.h"
 #include "origin/origin_db.h"
@@ -122,7 +123,7 @@ static int serve(const struct config *config, const struct pf_log *log, struct p
       .web = web};
   pf_open_files_raise((unsigned long)config->connections_max + 256);
   uv_loop_t loop;
-  PF_ASSERT(uv_loop_init(&loop) == 0);
+  pf_loop_check(uv_loop_init(&loop));
   struct origin *origin = pf_alloc(sizeof(*origin));
   struct pf_signals signals;
   err = origin_open(origin, &loop, &origin_config, log, reterr);

@@ -91,7 +91,7 @@ static void whom_encode(struct pf_buf *buf, const struct job *job) {
 int64_t results_attempts(const struct lookup_row *row) {
   struct json *whom;
   int64_t attempts = -1;
-  if (json_parse(&whom, row->c, NULL)) return attempts;
+  if (json_parse_own(&whom, row->c)) return attempts;
   json_int(json_get(whom, "attempts"), 0, INT32_MAX, &attempts);
   json_free(whom);
   return attempts;
@@ -102,7 +102,7 @@ int64_t results_attempts(const struct lookup_row *row) {
 static void record_late(struct core *core, const struct lookup_row *row,
     const struct hop_result *result, struct pf_slice body) {
   struct json *whom;
-  if (json_parse(&whom, row->c, NULL)) return;
+  if (json_parse_own(&whom, row->c)) return;
   struct client_result message = {.job = result->job,
       .late = true,
       .outcome = result->outcome,
@@ -148,7 +148,7 @@ static bool late_allowed(const struct lookup_row *row, const struct capability *
   struct json *whom;
   struct pf_slice hex;
   struct capability kept;
-  if (json_parse(&whom, row->c, NULL)) return false;
+  if (json_parse_own(&whom, row->c)) return false;
   bool allowed = json_string(json_get(whom, "capability"), &hex) &&
                  pf_hex_parse(kept.bytes, HOP_CAPABILITY_BYTES, hex.data, hex.len) == PF_OK &&
                  capability_eq(&kept, offered);

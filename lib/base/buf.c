@@ -91,7 +91,13 @@ void pf_buf_consume(struct pf_buf *buf, size_t len) {
   if (buf->len) memmove(buf->data, buf->data + len, buf->len);
 }
 
+void pf_buf_must(const struct pf_buf *buf) {
+  if (buf->err == PF_ENOMEM) pf_out_of_memory();
+  PF_ASSERT(buf->err == PF_OK);
+}
+
 struct pf_slice pf_buf_view(const struct pf_buf *buf) {
+  if (buf->err == PF_ENOMEM) pf_out_of_memory();
   return (struct pf_slice){.data = buf->data, .len = buf->len};
 }
 

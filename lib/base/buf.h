@@ -46,7 +46,11 @@ void pf_buf_slice(struct pf_buf *buf, struct pf_slice slice);
 void pf_buf_printf(struct pf_buf *buf, const char *fmt, ...) PF_PRINTF(2, 3);
 /* Drops the first len bytes (memmove). */
 void pf_buf_consume(struct pf_buf *buf, size_t len);
+/* What it holds. A buffer that memory did not suffice for holds a part that would be taken for the
+ * whole, so for one the process ends (PF_EXIT_MEMORY): who can refuse instead checks err first. */
 struct pf_slice pf_buf_view(const struct pf_buf *buf);
+/* For what must fit, since its parts are bounded: ends the process if memory did not suffice. */
+void pf_buf_must(const struct pf_buf *buf);
 /* Hands the bytes to the caller (free()), NUL-terminated; the buffer is empty afterwards. NULL on
  * a sticky error. */
 char *pf_buf_take(struct pf_buf *buf, size_t *ret_len);

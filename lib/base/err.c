@@ -36,11 +36,15 @@ void pf_assert_failed(const char *cond, const char *file, int line, const char *
   abort();
 }
 
-static void *memory_checked(void *ptr) {
-  if (ptr) return ptr;
+void pf_out_of_memory(void) {
   static const char line[] = "level=error event=out_of_memory\n";
   fwrite(line, 1, sizeof(line) - 1, stderr);
   _Exit(PF_EXIT_MEMORY);
+}
+
+static void *memory_checked(void *ptr) {
+  if (!ptr) pf_out_of_memory();
+  return ptr;
 }
 
 void *pf_alloc(size_t size) {

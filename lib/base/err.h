@@ -78,5 +78,7 @@ void *pf_alloc(size_t size);              /* zeroed */
 void *pf_realloc(void *ptr, size_t size); /* new bytes are not zeroed */
 char *pf_strdup(const char *text);
 char *pf_memdup(const void *data, size_t len); /* adds a NUL behind the copy */
+/* The same end where a library could not get its memory: a log line, and PF_EXIT_MEMORY. */
+__attribute__((noreturn)) void pf_out_of_memory(void);
 
 #endif

@@ -81,8 +81,7 @@ static struct http_transfer *transfer_take(struct http *http) {
   struct pf_list *link = pf_list_pop(&http->idle);
   if (link) return pf_container_of(link, struct http_transfer, link);
   struct http_transfer *t = pf_alloc(sizeof(*t));
-  t->easy = curl_easy_init();
-  if (!t->easy) abort(); /* out of memory, like pf_alloc */
+  t->easy = http_easy_new();
   return t;
 }
 
@@ -93,7 +92,7 @@ static void transfer_free(struct http_transfer *t) {
 
 static void transfer_set_method(CURL *easy, const struct http_call *call) {
   if (strcmp(call->method, "GET") == 0) return;
-  curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->method);
+  http_set_text(easy, CURLOPT_CUSTOMREQUEST, call->method);
   if (!call->content_type && strcmp(call->method, "DELETE") == 0) return;
   curl_easy_setopt(easy, CURLOPT_POST, 1L);
   curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.len);
@@ -106,10 +105,10 @@ static void transfer_prepare(struct http_transfer *t) {
   http_multi_prepare(&t->http->multi, easy);
   curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
-  curl_easy_setopt(easy, CURLOPT_URL, call->url);
-  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");
-  curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+  http_set_text(easy, CURLOPT_URL, call->url);
+  http_set_text(easy, CURLOPT_PROTOCOLS_STR, "http");
+  http_set_text(easy, CURLOPT_PROXY, "");
+  http_set_text(easy, CURLOPT_NOPROXY, "*");
   curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
@@ -121,14 +120,14 @@ static void transfer_prepare(struct http_transfer *t) {
   transfer_set_method(easy, call);
 
   char content_type[128];
-  struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
-  headers = curl_slist_append(headers, HOP_VERSION_HEADER ": " HOP_VERSION);
+  t->headers = NULL;
+  http_list_append(&t->headers, "Expect:");
+  http_list_append(&t->headers, HOP_VERSION_HEADER ": " HOP_VERSION);
   if (call->content_type) {
     snprintf(content_type, sizeof(content_type), "Content-Type: %s", call->content_type);
-    headers = curl_slist_append(headers, content_type);
+    http_list_append(&t->headers, content_type);
   }
-  t->headers = headers;
-  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
 }
 
 /* Back to the pool, then done: it may start the call again. */
@@ -153,7 +152,7 @@ static void transfer_finish(struct http_transfer *t) {
 static int call_err(const struct http_call *call, CURLcode result) {
   if (result == CURLE_OK) return PF_OK;
   if (result == CURLE_OPERATION_TIMEDOUT) return PF_ETIMEOUT;
-  if (call->response.err) return PF_ELIMIT;
+  if (call->response.err) return call->response.err;
   return PF_ENET;
 }
 
@@ -169,10 +168,11 @@ static void http_on_done(void *arg, CURL *easy, CURLcode result) {
   if (!call->err) {
     call->status = (int)status;
   } else {
-    const char *text = t->attempts > 1      ? "the peer closed the connection without an answer"
-                       : call->response.err ? "the answer is larger than its limit"
-                       : t->error[0]        ? t->error
-                                            : curl_easy_strerror(result);
+    const char *text = t->attempts > 1 ? "the peer closed the connection without an answer"
+                       : call->response.err == PF_ENOMEM ? "out of memory"
+                       : call->response.err              ? "the answer is larger than its limit"
+                       : t->error[0]                     ? t->error
+                                                         : curl_easy_strerror(result);
     snprintf(call->error, sizeof(call->error), "%.*s", (int)sizeof(call->error) - 1, text);
   }
   transfer_finish(t);

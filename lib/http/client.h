@@ -38,8 +38,8 @@ struct http_call {
   void *arg;
 
   /* Result, valid in done: */
-  int err;                /* PF_OK (any status), PF_ENET, PF_ETIMEOUT, PF_ELIMIT, PF_ECANCEL */
-  int status;             /* HTTP status if err is PF_OK */
+  int err;    /* PF_OK (any status), PF_ENET, PF_ETIMEOUT, PF_ELIMIT, PF_ENOMEM, PF_ECANCEL */
+  int status; /* HTTP status if err is PF_OK */
   struct pf_buf response; /* freed after done returns */
   char error[128];        /* what went wrong, for the log */
 

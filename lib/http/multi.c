@@ -98,10 +98,15 @@ static void multi_collect(struct http_multi *multi) {
   }
 }
 
+static void multi_check(CURLMcode rc) {
+  if (rc == CURLM_OUT_OF_MEMORY) pf_out_of_memory();
+  PF_ASSERT(rc == CURLM_OK);
+}
+
 static void multi_action(struct http_multi *multi, curl_socket_t fd, int bits) {
   int running;
   CURLMcode rc = curl_multi_socket_action(multi->curl, fd, bits, &running);
-  PF_ASSERT(rc == CURLM_OK);
+  multi_check(rc);
 }
 
 static void multi_on_event(struct http_multi *multi, const struct epoll_event *event) {
@@ -177,9 +182,26 @@ void http_multi_prepare(struct http_multi *multi, CURL *easy) {
   curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 }
 
+void http_set_text(CURL *easy, CURLoption option, const char *text) {
+  CURLcode rc = curl_easy_setopt(easy, option, text);
+  if (rc == CURLE_OUT_OF_MEMORY) pf_out_of_memory();
+  PF_ASSERT(rc == CURLE_OK);
+}
+
+void http_list_append(struct curl_slist **list, const char *text) {
+  struct curl_slist *longer = curl_slist_append(*list, text);
+  if (!longer) pf_out_of_memory();
+  *list = longer;
+}
+
+CURL *http_easy_new(void) {
+  CURL *easy = curl_easy_init();
+  if (!easy) pf_out_of_memory(); /* it fails on nothing else */
+  return easy;
+}
+
 void http_multi_add(struct http_multi *multi, CURL *easy) {
-  CURLMcode rc = curl_multi_add_handle(multi->curl, easy);
-  PF_ASSERT(rc == CURLM_OK);
+  multi_check(curl_multi_add_handle(multi->curl, easy));
 }
 
 void http_multi_remove(struct http_multi *multi, CURL *easy) {

@@ -47,6 +47,14 @@ void http_multi_prepare(struct http_multi *multi, CURL *easy);
 /* For handles with a CURLOPT_OPENSOCKETFUNCTION of their own: fd is new. */
 void http_multi_socket_opened(struct http_multi *multi, curl_socket_t fd);
 
+/* An option whose value libcurl copies or builds something from. Without memory it would keep the
+ * old value and say so in a code that nobody reads: another method, another proxy. So this ends the
+ * process like pf_alloc(). */
+void http_set_text(CURL *easy, CURLoption option, const char *text);
+/* Appends a copy of text; never fails, in the same sense. */
+void http_list_append(struct curl_slist **list, const char *text);
+CURL *http_easy_new(void);
+
 void http_multi_add(struct http_multi *multi, CURL *easy);
 /* Breaks the transfer off without done. Not from inside a callback of libcurl. */
 void http_multi_remove(struct http_multi *multi, CURL *easy);

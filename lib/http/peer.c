@@ -111,7 +111,7 @@ static void flight_fill(struct flight *f) {
   pf_buf_clear(&f->body);
   pf_buf_clear(&peer->scratch);
   peer->config.batch_head(peer->config.arg, &peer->scratch);
-  PF_ASSERT(!peer->scratch.err);
+  pf_buf_must(&peer->scratch);
   batch_append(&f->body, pf_buf_view(&peer->scratch), pf_slice(NULL, 0));
   for (unsigned items = 0; items < PEER_ITEMS_MAX && !pf_list_empty(&peer->waiting); items++) {
     struct http_item *item = item_of(peer->waiting.next);
@@ -121,7 +121,7 @@ static void flight_fill(struct flight *f) {
     peer->waiting_count--;
     batch_append(&f->body, item->head, item->body);
   }
-  PF_ASSERT(!f->body.err);
+  pf_buf_must(&f->body);
 }
 
 static void peer_send_batch(struct http_soon *soon) {

@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "base/err.h"
+#include "loop/check.h"
 
 static void signals_on_signal(uv_signal_t *handle, int signum) {
   struct pf_signals *signals = handle->data;
@@ -17,7 +17,7 @@ static void signals_watch(
   int err = uv_signal_init(loop, handle);
   handle->data = signals;
   if (!err) err = uv_signal_start(handle, signals_on_signal, signum);
-  PF_ASSERT(err == 0);
+  pf_loop_check(err);
   uv_unref((uv_handle_t *)handle);
 }
 

@@ -248,7 +248,8 @@ static int on_receive(struct socket *s, const char *data, size_t len) {
     return 0;
   }
   pf_buf_append(&s->in, data, len);
-  if (s->in.err) return refuse(s, 1009, "message too large");
+  if (s->in.err == PF_ENOMEM) return refuse(s, 1013, "out of memory");
+  PF_ASSERT(!s->in.err); /* its limit has been looked at */
   if (!final) return 0;
   deliver(s, pf_buf_view(&s->in));
   if (s->in.cap > WEB_KEEP_BYTES)

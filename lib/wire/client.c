@@ -8,7 +8,7 @@
 #include "wire/parts.h"
 
 static const char bad_json[] = "bad_json", bad_message[] = "bad_message", bad_url[] = "bad_url",
-                  bad_request[] = "bad_request", limit[] = "limit";
+                  bad_request[] = "bad_request", limit[] = "limit", busy[] = "busy";
 
 /* One message being read. */
 struct reader {
@@ -26,7 +26,7 @@ static int refuse(struct reader *r, int err, const char *code, const char *fmt, 
   va_start(args, fmt);
   vsnprintf(text, sizeof(text), fmt, args);
   va_end(args);
-  *r->code = err == PF_ELIMIT ? limit : code;
+  *r->code = err == PF_ELIMIT ? limit : err == PF_ENOMEM ? busy : code;
   return pf_error_set(r->reterr, err, "%s", text);
 }
 
@@ -332,6 +332,7 @@ static int message_read(struct reader *r, struct client_message *message) {
 static int root_read(struct reader *r, struct json **ret_root) {
   struct pf_error why;
   int err = json_parse(ret_root, r->text, &why);
+  if (err == PF_ENOMEM) return refuse(r, err, busy, "%s", why.text);
   if (err) return refuse(r, err, bad_json, "not acceptable as JSON: %s", why.text);
   r->root = *ret_root;
   return PF_OK;

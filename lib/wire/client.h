@@ -60,7 +60,7 @@ struct client_message {
  * queue_ms by their defaults, slices empty. clientId and batchId that were sent have data even if
  * empty. Errors: PF_EINVAL, PF_ELIMIT, PF_ENOMEM; *ret is usable for its ids, reterr->text is for
  * the client, and *ret_code is the code of the error frame ("bad_json", "bad_message", "bad_url",
- * "bad_request", "limit"). */
+ * "bad_request", "limit"; "busy" for want of memory). */
 PF_MUST_CHECK int client_message_decode(struct client_message *ret, struct pf_slice text,
     struct pf_arena *arena, const char **ret_code, struct pf_error *reterr);
 /* The body of POST /v1/actors/{class}/{name}/fetch: the members of rows 1 and 8 without type. */

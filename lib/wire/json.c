@@ -31,6 +31,12 @@ int json_parse(struct json **ret_root, struct pf_slice text, struct pf_error *re
   return PF_OK;
 }
 
+int json_parse_own(struct json **ret_root, struct pf_slice text) {
+  int err = json_parse(ret_root, text, NULL);
+  if (err == PF_ENOMEM) pf_out_of_memory();
+  return err;
+}
+
 void json_free(struct json *root) {
   cJSON_Delete((cJSON *)root);
 }

@@ -29,6 +29,9 @@ struct json; /* a node; opaque */
 PF_MUST_CHECK int json_check(struct pf_slice text, struct pf_error *reterr);
 /* Guard, then parse. The root may be any value. Errors: those of json_check, PF_ENOMEM. */
 PF_MUST_CHECK int json_parse(struct json **ret_root, struct pf_slice text, struct pf_error *reterr);
+/* The same for text that we have written ourselves, and that ends the process for want of memory:
+ * to treat it as text that cannot be read would lose what it says. Errors: those of json_check. */
+PF_MUST_CHECK int json_parse_own(struct json **ret_root, struct pf_slice text);
 void json_free(struct json *root);
 
 enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };

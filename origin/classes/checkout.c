@@ -31,7 +31,7 @@ static void copy_text(char *to, size_t size, const struct json *node) {
 static int chain_read(struct chain *ret, struct pf_slice text) {
   struct json *root;
   *ret = (struct chain){.items = 3};
-  if (json_parse(&root, text, NULL)) return PF_EINVAL;
+  if (json_parse_own(&root, text)) return PF_EINVAL;
   copy_text(ret->base, sizeof(ret->base), json_get(root, "base"));
   copy_text(ret->client_id, sizeof(ret->client_id), json_get(root, "clientId"));
   copy_text(ret->token, sizeof(ret->token), json_get(root, "token"));
@@ -87,7 +87,7 @@ static int chain_fail(
 static bool read_uuid(const struct actor_result *result, char *ret, size_t size) {
   struct json *root;
   if (result->outcome != OUTCOME_OK || result->status != 200 || !result->has_body ||
-      json_parse(&root, result->body, NULL))
+      json_parse_own(&root, result->body))
     return false;
   copy_text(ret, size, json_get(root, "uuid"));
   json_free(root);

@@ -189,7 +189,7 @@ static int start_batch(
 static int on_batch_item(
     struct actor *actor, const struct actor_result *result, struct pf_slice context) {
   struct json *root;
-  if (json_parse(&root, context, NULL)) return PF_ECORRUPT;
+  if (json_parse_own(&root, context)) return PF_ECORRUPT;
   struct actor_client client = {0};
   struct pf_slice batch_id = {0}, hex, value;
   if (json_string(json_get(root, "session"), &hex))

@@ -109,7 +109,11 @@ export class SessionClient {
     ws.send(this.session ? { type: 'resume', session: this.session, offset: this.offset } : { type: 'resume' });
     ws.looking.add(() => this.#take(ws));
     const hello = await ws.next((m) => m.type === 'session' || m.type === 'error').catch(() => null);
-    if (!hello) return this.opened; // it broke again, and the next connection goes on from here
+    if (!hello || hello.code === 'busy') { // it broke again, or no memory: the next connection goes on from here
+      ws.destroy();
+      await ws.closed; // then `opened` is the next one, and no longer this
+      return this.closing ? undefined : this.opened;
+    }
     assert.equal(hello.type, 'session', JSON.stringify(hello));
     this.session = hello.session;
     this.ready = true;

@@ -58,13 +58,21 @@ export class System {
 
   /** Starts a role: the first time on a free port, later on the same one (unless it is moving). */
   async restart(role) {
+    const proc = await this.#start(role);
+    this.ports[role] = proc.port;
+    return proc;
+  }
+  /** Starts a role again on its port without waiting for it to listen: it may not come so far. */
+  launch(role) {
+    return this.#start(role, { ready: null });
+  }
+  async #start(role, options) {
     const listen = ['--listen', `127.0.0.1:${this.moving ? 0 : this.ports[role] ?? 0}`];
     const program = programOf(role);
     if (program === 'origin' && this.moving) this.ports.internal = await freePort(); // nobody prints it
     const proc = await start(this.t, `proxyfetch-${program}`,
-      [...listen, ...this.#arguments(role), ...(this.extra[program] ?? [])], { env: this.env[role] });
+      [...listen, ...this.#arguments(role), ...(this.extra[program] ?? [])], { env: this.env[role], ...options });
     this.procs[role] = proc;
-    this.ports[role] = proc.port;
     defer(this.t, () => this.stop()); // before its own end, which knows no order
     return proc;
   }
