@@ -1,6 +1,6 @@
 // Do our figures agree with those of other load tools? `proxyfetch bench`, and wrk and hey if they are on PATH (both are
 // packages of Debian), each against the same test endpoints with the same load, in turns; the median of the rounds.
-// usage: [PF_BIN=build/bin] node bench/agree.mjs [--seconds 5] [--connections 50] [--rounds 3] [--short]
+// usage: [PF_BIN=build/bin] node bench/agree.mjs [--seconds 5] [--connections 50] [--rounds 3] [--path /uuid] [--short]
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
@@ -56,7 +56,7 @@ async function agree(settings) {
   const found = new Map(), absent = new Set();
   await scope(async (t) => {
     const target = await start(t, 'proxyfetch-test-endpoints', ['--listen', '127.0.0.1:0', '--log-level', 'error']);
-    const all = Object.entries(tools(t, `${target.urls[0]}/uuid`, settings));
+    const all = Object.entries(tools(t, target.urls[0] + settings.path, settings));
     for (let round = 0; round < settings.rounds; round++)
       for (const [name, once] of all.filter(([name]) => !absent.has(name)))
         try {
@@ -68,20 +68,20 @@ async function agree(settings) {
   });
   const m = machine(), ours = median(found.get('proxyfetch bench').map((r) => r.ops));
   console.log(`${m.date}  commit ${m.commit}  ${m.cpus} x ${m.cpu}  Linux ${m.kernel}`);
-  console.log(`${settings.connections} connections, ${settings.seconds} s, median of ${settings.rounds} rounds in turns\n`);
+  console.log(`${settings.path}, ${settings.connections} connections, ${settings.seconds} s, median of ${settings.rounds} rounds in turns\n`);
   console.log(table(['tool', 'requests', 'p50 ms', 'p99 ms', 'proxyfetch bench against it'], [...found].map(([name, rounds]) => line(name, rounds, ours))));
   for (const name of absent) console.log(`${name} is not installed`);
 }
 
 export function settingsOf(args) {
   const string = { type: 'string' };
-  const { values } = parseArgs({ args, options: { seconds: string, connections: string, rounds: string, short: { type: 'boolean' } } });
+  const { values } = parseArgs({ args, options: { seconds: string, connections: string, rounds: string, path: { ...string, default: '/uuid' }, short: { type: 'boolean' } } });
   const settings = values.short ? { seconds: 1, connections: 4, rounds: 1 } : { seconds: 5, connections: 50, rounds: 3 };
   for (const [name, most] of Object.entries(LIMITS)) {
     if (values[name] !== undefined) settings[name] = Number(values[name]);
     if (!Number.isInteger(settings[name]) || settings[name] < 1 || settings[name] > most) throw new Error(`--${name} is from 1 to ${most}`);
   }
-  return settings;
+  return { ...settings, path: values.path };
 }
 
 /** The exit code: 0, 1 if a tool failed, 2 for a bad option. */

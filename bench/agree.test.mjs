@@ -48,7 +48,7 @@ test('it runs', async () => {
 });
 
 test('settings have limits', async () => {
-  assert.deepEqual(settingsOf(['--seconds', '3600', '--connections', '10000', '--rounds', '99']), { seconds: 3600, connections: 10_000, rounds: 99 });
+  assert.deepEqual(settingsOf(['--seconds', '3600', '--connections', '10000', '--rounds', '99']), { seconds: 3600, connections: 10_000, rounds: 99, path: '/uuid' });
   for (const args of [['--seconds', '0'], ['--seconds', '3601'], ['--connections', '10001'], ['--rounds', '100'], ['--rounds', '1.5'], ['--what']])
     assert.equal(await agreeCommand(args), 2, args.join(' '));
 });
