@@ -152,6 +152,7 @@ test('a replay is an open loop: latency counts from when each was due', async (t
   writeFileSync(file, `{"at":0,"url":"${url}"}\n`.repeat(4));
   const { result } = await bench(t, url, '--replay', file, '-c', '1'); // one after the other
   assert.equal(result.fetches, 4);
+  for (const speed of ['0.001', '1000']) assert.equal((await bench(t, url, '--replay', file, '--speed', speed)).code, 0);
   assert.ok(result.figures.max_ms >= 195 && result.figures.min_ms >= 49, JSON.stringify(result.figures));
 });
 
@@ -249,6 +250,7 @@ test('a socket that is lost ends the load, and one that cannot be opened', async
   const gone = await bench(t, 'http://t/', '--ws', '--server', 'ws://127.0.0.1:1/', '--no-keepalive');
   assert.equal(gone.code, 1);
   assert.match(gone.stderr, /cannot connect/);
+  assert.equal((await bench(t, 'http://t/', '--ws', '--server', 'ws://127.0.0.1:1/', '--clients', '10000')).code, 1); // as many as may be
 });
 
 test('through a whole system: several sockets, cold against warm, recorded and sent again', async (t) => {

@@ -13,7 +13,7 @@
 #include "proc.h"
 
 #define BENCH_FIGURES_MAX 24
-#define BENCH_WARNINGS_MAX 5
+#define BENCH_WARNINGS_MAX 8
 #define BENCH_WARNING_TEXT 160
 
 struct bench_result {

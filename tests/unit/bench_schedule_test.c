@@ -4,11 +4,10 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "bench_schedule.h"
 
 #define MS INT64_C(1000000)
@@ -118,11 +117,15 @@ static void what_is_no_profile_is_refused(void **state) {
 
 static int parse_stages(size_t count, const char *stage) {
   struct bench_schedule s;
-  char *text = pf_alloc(count * (strlen(stage) + 1) + 1), *at = text;
+  struct pf_buf text;
+  pf_buf_init(&text, 4096);
   for (size_t i = 0; i < count; i++)
-    at += sprintf(at, "%s%s", i ? "," : "", stage);
-  int err = bench_schedule_parse(&s, text, NULL);
-  free(text);
+    pf_buf_printf(&text, "%s%s", i ? "," : "", stage);
+  size_t len;
+  char *profile = pf_buf_take(&text, &len);
+  assert_non_null(profile);
+  int err = bench_schedule_parse(&s, profile, NULL);
+  free(profile);
   return err;
 }
 
