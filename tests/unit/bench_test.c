@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench_baseline.h"
 #include "bench_check.h"
 #include "bench_run.h"
 #include "stats.h"
@@ -251,6 +252,31 @@ static void a_measurement_can_be_cut(void **state) {
   bench_run_done(&run);
 }
 
+/* A baseline keeps no series: those of a day would not fit. */
+static void a_day_of_measurement_can_be_shown_and_kept(void **state) {
+  (void)state;
+  struct bench_run run;
+  struct bench_schedule schedule;
+  struct bench_plan plan = {.schedule = &schedule, .duration_ns = BENCH_SECONDS_MAX * SECOND};
+  struct bench_result result = {.mode = "http", .url = "http://t/", .offer = "x", .run = &run};
+  struct pf_buf text;
+  bench_schedule_constant(&schedule, 1, plan.duration_ns);
+  bench_run_begin(&run, &plan, 0);
+  for (int64_t now = 0, due; bench_run_tick(&run, now) != BENCH_OVER; now += SECOND)
+    if (bench_run_take_due(&run, now, &due)) bench_run_ended(&run, due, now, true);
+  assert_int_equal(run.second_count, BENCH_SECONDS_MAX);
+  bench_result_fill(&result);
+  pf_buf_init(&text, BENCH_BASELINE_MAX);
+  bench_result_json(&result, BENCH_FIGURES_ONLY, &text);
+  assert_true(text.len < 10000);
+  pf_buf_done(&text);
+  pf_buf_init(&text, PF_BUF_MAX_DEFAULT);
+  bench_result_json(&result, BENCH_ALL, &text);
+  assert_true(text.len > BENCH_BASELINE_MAX);
+  pf_buf_done(&text);
+  bench_run_done(&run);
+}
+
 /* ---- assertions ---- */
 
 struct seen {
@@ -308,6 +334,7 @@ int main(void) {
       cmocka_unit_test(a_recorded_load_ends_when_all_of_it_has),
       cmocka_unit_test(a_recorded_load_waits_for_its_last_answers_no_longer_than_it_may),
       cmocka_unit_test(a_measurement_can_be_cut),
+      cmocka_unit_test(a_day_of_measurement_can_be_shown_and_kept),
       cmocka_unit_test(assertions_hold_or_not),
       cmocka_unit_test(malformed_assertions_are_refused),
   };
