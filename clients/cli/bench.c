@@ -1,339 +1,42 @@
 /* `proxyfetch bench`: a load of HTTP requests, or of fetches through an origin's WebSocket, with
  * the options that load tools usually have. `bench suite`, `bench compare` and the like are passed
  * on to the programs in bench/. */
+#include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
-#include <uv.h>
 
-#include "base/clock.h"
-#include "bench_result.h"
+#include "bench_baseline.h"
+#include "bench_load.h"
+#include "bench_options.h"
 #include "child.h"
 #include "command.h"
-#include "http/client.h"
-#include "http_load.h"
-#include "loop/signals.h"
-#include "wire/json.h"
-#include "ws_load.h"
 
-#define CONCURRENCY_MAX 100000
-#define TICK_MS 50
 #define IDLE_CHECK_MS 200
 #define BUSY_WARN 0.2
 #define FILES_SPARE 64
-#define EXIT_INTERRUPTED 130
+#define SECOND_NS INT64_C(1000000000)
 
-struct bench_config {
-  char *url, *server, *method, *body, *check, *save, *baseline, *pids, *include;
-  int64_t concurrency, duration_s, warmup_s, rate, threshold;
-  bool keepalive, ws, json;
-};
-
-#define FIELD(name) offsetof(struct bench_config, name)
-static const struct pf_option bench_option_list[] = {
-    {.name = "url",
-        .letter = 'u',
-        .type = PF_OPT_STRING,
-        .offset = FIELD(url),
-        .unit = "URL",
-        .fallback = "http://127.0.0.1:8790/uuid",
-        .help = "What is fetched."},
-    {.name = "concurrency",
-        .letter = 'c',
-        .type = PF_OPT_INT,
-        .offset = FIELD(concurrency),
-        .fallback = "50",
-        .min = 1,
-        .max = CONCURRENCY_MAX,
-        .help = "How many requests are in flight; with --rate, at most."},
-    {.name = "duration",
-        .letter = 'd',
-        .type = PF_OPT_INT,
-        .offset = FIELD(duration_s),
-        .unit = "s",
-        .fallback = "10",
-        .min = 1,
-        .max = BENCH_SECONDS_MAX,
-        .help = "How long to measure."},
-    {.name = "warmup",
-        .letter = 'w',
-        .type = PF_OPT_INT,
-        .offset = FIELD(warmup_s),
-        .unit = "s",
-        .fallback = "2",
-        .min = 0,
-        .max = 3600,
-        .help = "How long to warm up; up to three times as long until the figure is steady."},
-    {.name = "method",
-        .letter = 'm',
-        .type = PF_OPT_STRING,
-        .offset = FIELD(method),
-        .fallback = "GET",
-        .help = "The method of the requests."},
-    {.name = "body",
-        .letter = 'b',
-        .type = PF_OPT_STRING,
-        .offset = FIELD(body),
-        .unit = "TEXT",
-        .help = "The body of the requests."},
-    {.name = "keepalive",
-        .type = PF_OPT_FLAG,
-        .offset = FIELD(keepalive),
-        .fallback = "true",
-        .help = "Use connections for many requests (--no-keepalive: one each; HTTP only)."},
-    {.name = "rate",
-        .type = PF_OPT_INT,
-        .offset = FIELD(rate),
-        .unit = "1/s",
-        .min = 0,
-        .max = 10000000,
-        .help = "Send so many a second, whether or not the answers keep up, and count latency from "
-                "when each was due; 0: as fast as answers come."},
-    {.name = "ws",
-        .type = PF_OPT_FLAG,
-        .offset = FIELD(ws),
-        .help = "Let an origin fetch the URL, and wait for the results."},
-    {.name = "server",
-        .type = PF_OPT_STRING,
-        .offset = FIELD(server),
-        .unit = "WS",
-        .fallback = "ws://localhost:8787/",
-        .help = "The origin of --ws."},
-    {.name = "include",
-        .type = PF_OPT_STRING,
-        .offset = FIELD(include),
-        .unit = "LIST",
-        .help = "With --ws: what results are to carry, like body,headers,timings,logs."},
-    {.name = "pids",
-        .type = PF_OPT_STRING,
-        .offset = FIELD(pids),
-        .unit = "ROLE=PID,...",
-        .help = "The processes whose CPU time is counted; with --ws by default those of this "
-                "machine that belong to the server."},
-    {.name = "json", .type = PF_OPT_FLAG, .offset = FIELD(json), .help = "Print JSON."},
-    {.name = "assert",
-        .type = PF_OPT_STRING,
-        .offset = FIELD(check),
-        .unit = "LIST",
-        .help = "Figures that must hold, like fetches_per_s>5000,p99_ms<50; else exit code 1."},
-    {.name = "save-baseline",
-        .type = PF_OPT_STRING,
-        .offset = FIELD(save),
-        .unit = "NAME",
-        .help = "Keep the figures under this name."},
-    {.name = "baseline",
-        .type = PF_OPT_STRING,
-        .offset = FIELD(baseline),
-        .unit = "NAME",
-        .help = "Compare with figures that were kept; exit code 1 if throughput or p99 is worse."},
-    {.name = "threshold",
-        .type = PF_OPT_INT,
-        .offset = FIELD(threshold),
-        .unit = "percent",
-        .fallback = "10",
-        .min = 0,
-        .max = 1000,
-        .help = "What --baseline takes for noise."},
-};
-const struct pf_option_table bench_options = {
-    .program = "proxyfetch bench",
-    .summary = "load an HTTP server, or a whole system through its WebSocket, and show the figures",
-    .env_prefix = "PROXYFETCH_BENCH_",
-    .epilog = "Also (each with --help; these need Node and the folder bench/ of the sources):\n"
-              "  proxyfetch bench suite [--scenario NAME|all] [--short]   the named scenarios\n"
-              "  proxyfetch bench sides [--short]                         beside other systems\n"
-              "  proxyfetch bench compare OLD NEW [--threshold 0.10]      two runs of the suite\n",
-    .options = bench_option_list,
-    .count = PF_COUNT(bench_option_list),
-};
-
-struct slot {
-  int64_t due_ns;
-  bool busy;
+struct measurement {
+  struct bench_run run;
+  struct bench_result result;
 };
 
 struct bench {
   struct bench_config config;
-  uv_loop_t loop;
-  struct pf_signals signals;
-  uv_timer_t tick;
-  uv_poll_t due; /* open loop: a timer that is finer than the loop's */
-  int due_fd;
-  struct ws_url url, server;
-  struct http_load *http_load;
-  struct ws_load *ws_load;
-  struct http *http; /* asks the server who it is */
-  struct http_call call;
-  char health_url[WS_CLIENT_HOST_MAX + 32];
-
-  struct bench_run run;
-  struct slot *slots;
-  size_t *free_slots, free_count;
-  size_t *resting, resting_count; /* failed just now; tried again at the next tick */
-  bool loading, pumping, ended;
-  int64_t client_cpu_ns;
-  struct bench_result result;
+  struct bench_schedule schedule;
+  const char *offer;  /* in words */
+  struct record load; /* what is sent: one request, or a recorded load */
+  struct record sent; /* --record */
+  FILE *record_out;
+  struct bench_load_plan plan;
+  struct measurement warm, cold;
   bool holds; /* all assertions */
-  int exit_code;
 };
-
-/* ---- ending ---- */
-
-static void http_on_closed(void *arg) {
-  (void)arg;
-}
-
-static void bench_end(struct bench *b, int exit_code) {
-  if (b->ended) return;
-  b->ended = true;
-  b->loading = false;
-  b->exit_code = exit_code;
-  if (b->http_load) http_load_close(b->http_load);
-  if (b->ws_load) ws_load_close(b->ws_load);
-  http_close(b->http, http_on_closed, NULL);
-  uv_close((uv_handle_t *)&b->tick, NULL);
-  uv_close((uv_handle_t *)&b->due, NULL);
-}
-
-static void bench_on_signal(void *arg) {
-  bench_end(arg, EXIT_INTERRUPTED);
-}
-
-/* ---- the load ---- */
-
-static void cpu_begin(struct bench *b) {
-  int64_t ignored[PROC_MAX];
-  proc_sample(&b->result.procs, ignored);
-  b->client_cpu_ns = proc_cpu_ns(getpid());
-}
-
-static void load_over(struct bench *b) {
-  int64_t used_ns[PROC_MAX], client_ns = proc_cpu_ns(getpid()) - b->client_cpu_ns;
-  double count = b->run.ended > 0 ? (double)b->run.ended : 1;
-  proc_sample(&b->result.procs, used_ns);
-  for (size_t i = 0; i < b->result.procs.count; i++)
-    b->result.cpu_us[i] = (double)used_ns[i] / 1e3 / count;
-  b->result.client_cpu_us = (double)client_ns / 1e3 / count;
-  for (int64_t i = 0; i < b->config.concurrency; i++)
-    if (b->slots[i].busy) bench_run_unended(&b->run, b->slots[i].due_ns);
-  if (!b->run.steady) bench_result_warn(&b->result, "the figure was not steady after the warm-up");
-  bench_end(b, PF_EXIT_OK);
-}
-
-static void due_arm(struct bench *b) {
-  int64_t at_ns = bench_run_next_due_ns(&b->run);
-  struct itimerspec when = {
-      .it_value = {.tv_sec = at_ns / 1000000000, .tv_nsec = at_ns % 1000000000}};
-  PF_ASSERT(timerfd_settime(b->due_fd, TFD_TIMER_ABSTIME, &when, NULL) == 0);
-}
-
-/* Sends what is due, as far as there are free slots. */
-static void pump(struct bench *b) {
-  int64_t due_ns;
-  if (b->pumping || !b->loading) return;
-  b->pumping = true;
-  while (b->free_count && bench_run_take_due(&b->run, pf_clock_mono_ns(), &due_ns)) {
-    size_t slot = b->free_slots[--b->free_count];
-    b->slots[slot] = (struct slot){.due_ns = due_ns, .busy = true};
-    if (b->config.ws)
-      ws_load_send(b->ws_load, slot);
-    else
-      http_load_send(b->http_load, slot);
-  }
-  b->pumping = false;
-  if (b->config.rate && b->free_count) due_arm(b);
-}
-
-static void look(struct bench *b, int64_t now_ns) {
-  enum bench_phase before = b->run.phase, now = bench_run_tick(&b->run, now_ns);
-  if (before == BENCH_WARMUP && now == BENCH_MEASURING) cpu_begin(b);
-  if (now == BENCH_OVER) load_over(b);
-}
-
-static void load_on_done(void *arg, size_t slot, int status, const char *why) {
-  struct bench *b = arg;
-  if (!b->loading) return;
-  int64_t now_ns = pf_clock_mono_ns();
-  bool good = status >= 100 && status < 400;
-  look(b, now_ns); /* a phase may end before this counts */
-  if (!b->loading) return;
-  b->slots[slot].busy = false;
-  bench_run_ended(&b->run, b->slots[slot].due_ns, now_ns, good);
-  if (!good && !b->result.problem[0] && status)
-    snprintf(b->result.problem, sizeof(b->result.problem), "status %d", status);
-  else if (!good && !b->result.problem[0])
-    snprintf(b->result.problem, sizeof(b->result.problem), "%s", why);
-  if (status)
-    b->free_slots[b->free_count++] = slot;
-  else
-    b->resting[b->resting_count++] = slot;
-  pump(b);
-}
-
-static void load_begin(struct bench *b) {
-  struct bench_plan plan = {.rate = (double)b->config.rate,
-      .warmup_ns = b->config.warmup_s * 1000000000,
-      .duration_ns = b->config.duration_s * 1000000000};
-  bench_run_begin(&b->run, &plan, pf_clock_mono_ns());
-  cpu_begin(b);
-  b->loading = true;
-  pump(b);
-}
-
-static void tick_on_timer(uv_timer_t *timer) {
-  struct bench *b = timer->data;
-  if (!b->loading) return;
-  look(b, pf_clock_mono_ns());
-  while (b->resting_count)
-    b->free_slots[b->free_count++] = b->resting[--b->resting_count];
-  pump(b);
-}
-
-static void due_on_poll(uv_poll_t *poll, int status, int events) {
-  struct bench *b = poll->data;
-  uint64_t times;
-  (void)status, (void)events;
-  if (read(b->due_fd, &times, sizeof(times)) == sizeof(times)) pump(b);
-}
-
-/* ---- through an origin ---- */
-
-/* {"status":"ok","role":"origin","pid":123,...} */
-static void health_done(struct http_call *call) {
-  struct bench *b = call->arg;
-  struct json *root = NULL;
-  int64_t pid;
-  if (b->ended) return;
-  if (!call->err && json_parse(&root, pf_buf_view(&call->response), NULL) == PF_OK &&
-      json_type(root) == JSON_OBJECT && json_int(json_get(root, "pid"), 1, INT32_MAX, &pid))
-    proc_add_family(&b->result.procs, (int)pid);
-  json_free(root);
-  load_begin(b);
-}
-
-static void ws_on_opened(void *arg) {
-  struct bench *b = arg;
-  if (b->config.pids) {
-    load_begin(b);
-    return;
-  }
-  ws_url_http(&b->server, "/health", b->health_url, sizeof(b->health_url));
-  b->call =
-      (struct http_call){.method = "GET", .url = b->health_url, .done = health_done, .arg = b};
-  http_start(b->http, &b->call);
-}
-
-static void ws_on_closed(void *arg, int err, const char *why) {
-  struct bench *b = arg;
-  (void)err;
-  if (b->ended) return;
-  fprintf(stderr, "proxyfetch bench: %s: %s\n", b->config.server, why);
-  bench_end(b, PF_EXIT_FAILURE);
-}
 
 /* ---- before ---- */
 
@@ -358,82 +61,199 @@ static double busy_share(void) {
 }
 
 static void look_around(struct bench *b) {
+  const struct bench_config *c = &b->config;
+  struct bench_result *r = &b->warm.result;
+  int64_t sockets = c->ws && c->keepalive && !c->compare ? c->clients : c->concurrency;
   struct rlimit files;
 #ifndef PF_RELEASE
-  bench_result_warn(&b->result, "this is not a release build");
+  bench_result_warn(r, "this is not a release build");
 #endif
-  if (!b->config.ws && getrlimit(RLIMIT_NOFILE, &files) == 0 &&
-      files.rlim_cur < (rlim_t)b->config.concurrency + FILES_SPARE)
-    bench_result_warn(&b->result, "only %llu files may be open: see ulimit -n",
-        (unsigned long long)files.rlim_cur);
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < (rlim_t)sockets + FILES_SPARE)
+    bench_result_warn(
+        r, "only %llu files may be open: see ulimit -n", (unsigned long long)files.rlim_cur);
   double busy = busy_share();
   if (busy > BUSY_WARN)
-    bench_result_warn(&b->result, "other programs use %.0f %% of the machine", busy * 100);
+    bench_result_warn(r, "other programs use %.0f %% of the machine", busy * 100);
 }
 
 static void ignore(void *arg, const char *assertion, size_t len, double value, bool holds) {
   (void)arg, (void)assertion, (void)len, (void)value, (void)holds;
 }
 
-static int bench_check_config(struct bench *b) {
-  struct pf_error why = {0};
-  const struct bench_result *r = &b->result;
-  int err = b->config.ws ? ws_url_parse(&b->server, b->config.server, &why)
-                         : ws_url_parse(&b->url, b->config.url, &why);
-  if (!err && b->config.check)
-    err = bench_check(b->config.check, r->figures, r->figure_count, ignore, NULL, &why);
-  if (!err && b->config.pids && !proc_add_list(&b->result.procs, b->config.pids))
-    err = pf_error_set(
-        &why, PF_EINVAL, "'%s' is not ROLE=PID,... of running processes", b->config.pids);
-  if (err) fprintf(stderr, "proxyfetch bench: %s\n", why.text);
-  return err;
-}
-
-static int load_open(struct bench *b) {
-  struct pf_slice body = pf_slice_str(b->config.body);
-  size_t slots = (size_t)b->config.concurrency;
-  struct pf_error why = {0};
-  if (b->config.ws) {
-    struct ws_load_plan plan = {.server = b->server,
-        .target = b->config.url,
-        .method = b->config.method,
-        .include = b->config.include,
-        .body = body,
-        .slots = slots};
-    struct ws_load_handlers handlers = {
-        .arg = b, .opened = ws_on_opened, .done = load_on_done, .closed = ws_on_closed};
-    b->ws_load = ws_load_open(&b->loop, &plan, &handlers);
-    return PF_OK;
-  }
-  struct http_load_plan plan = {.url = b->url,
-      .method = b->config.method,
-      .body = body,
-      .slots = slots,
-      .keep_alive = b->config.keepalive};
-  struct http_load_handlers handlers = {.arg = b, .done = load_on_done};
-  if (http_load_open(&b->http_load, &b->loop, &plan, &handlers, &why)) {
-    fprintf(stderr, "proxyfetch bench: %s\n", why.text);
-    return PF_ENET;
-  }
-  load_begin(b);
+/* What options say against each other. */
+static int check_options(const struct bench_config *c, struct pf_error *reterr) {
+  if ((c->rate > 0) + !!c->ramp + !!c->profile + !!c->replay > 1)
+    return pf_error_set(
+        reterr, PF_EINVAL, "--rate, --ramp, --profile and --replay exclude each other");
+  if (c->compare && (c->record || !c->keepalive))
+    return pf_error_set(
+        reterr, PF_EINVAL, "--compare-cold-warm excludes --record and --no-keepalive");
+  if (!c->ws && c->clients > 1) return pf_error_set(reterr, PF_EINVAL, "--clients needs --ws");
   return PF_OK;
 }
 
-static void bench_go(struct bench *b) {
-  PF_ASSERT(uv_loop_init(&b->loop) == 0 && uv_timer_init(&b->loop, &b->tick) == 0);
-  b->due_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC); /* as pf_clock_mono */
-  PF_ASSERT(b->due_fd >= 0 && uv_poll_init(&b->loop, &b->due, b->due_fd) == 0);
-  b->tick.data = b->due.data = b;
-  PF_ASSERT(uv_timer_start(&b->tick, tick_on_timer, TICK_MS, TICK_MS) == 0);
-  PF_ASSERT(uv_poll_start(&b->due, UV_READABLE, due_on_poll) == 0);
-  PF_ASSERT(http_new(&b->http, &b->loop) == PF_OK);
-  pf_signals_open(&b->signals, &b->loop, bench_on_signal, b);
-  if (load_open(b)) bench_end(b, PF_EXIT_FAILURE);
-  uv_run(&b->loop, UV_RUN_DEFAULT);
-  pf_signals_close(&b->signals);
-  uv_run(&b->loop, UV_RUN_DEFAULT);
-  PF_ASSERT(uv_loop_close(&b->loop) == 0);
-  close(b->due_fd);
+static int read_speed(const char *text, double *ret_speed, struct pf_error *reterr) {
+  char *end;
+  *ret_speed = strtod(text, &end);
+  if (end != text && !*end && *ret_speed >= RECORD_SPEED_MIN && *ret_speed <= RECORD_SPEED_MAX)
+    return PF_OK;
+  return pf_error_set(reterr, PF_EINVAL, "--speed '%.40s' is not from %g to %g", text,
+      RECORD_SPEED_MIN, RECORD_SPEED_MAX);
+}
+
+/* The requests, and when they are due. */
+static int plan_load(struct bench *b, struct pf_error *reterr) {
+  const struct bench_config *c = &b->config;
+  char ramp[PF_OPTION_VALUE_MAX + 32];
+  double speed;
+  uint32_t index;
+  int err = read_speed(c->speed, &speed, reterr);
+  if (err) return err;
+  if (c->replay) {
+    b->offer = c->replay;
+    err = record_read(&b->load, c->replay, reterr);
+    if (!err) err = record_speed(&b->load, speed, reterr);
+    b->schedule.at_ns = b->load.at_ns;
+    b->schedule.at_count = b->load.send_count;
+    return err;
+  }
+  struct load_request request = {.method = pf_slice_str(c->method),
+      .url = pf_slice_str(c->url),
+      .body = pf_slice_str(c->body)};
+  PF_ASSERT(record_request(&b->load, &request, &index) == PF_OK); /* options are short */
+  if (c->profile) {
+    b->offer = c->profile;
+    return bench_schedule_parse(&b->schedule, c->profile, reterr);
+  }
+  if (c->ramp) {
+    b->offer = c->ramp;
+    snprintf(ramp, sizeof(ramp), "%" PRId64 "s@%s", c->duration_s, c->ramp);
+    if (strchr(c->ramp, ',') || !strchr(c->ramp, ':'))
+      return pf_error_set(reterr, PF_EINVAL, "--ramp '%.100s' is not like 500:2000", c->ramp);
+    return bench_schedule_parse(&b->schedule, ramp, reterr);
+  }
+  if (c->rate) {
+    b->offer = "at a constant rate";
+    bench_schedule_constant(&b->schedule, (double)c->rate, c->duration_s * SECOND_NS);
+  }
+  return PF_OK;
+}
+
+/* Whom to ask: an origin, or a server that all URLs are of. */
+static int plan_server(struct bench *b, struct pf_error *reterr) {
+  const struct bench_config *c = &b->config;
+  struct pf_error why = {0};
+  if (c->ws) return ws_url_parse(&b->plan.server, c->server, reterr);
+  for (size_t i = 0; i < b->load.request_count; i++) {
+    const struct load_request *request = &b->load.requests[i];
+    const struct ws_url *first = &b->plan.server;
+    struct ws_url url;
+    int err = ws_url_parse(&url, request->url.data, &why);
+    if (!err && i == 0) b->plan.server = url;
+    if (!err && (strcmp(url.host, first->host) != 0 || strcmp(url.port, first->port) != 0))
+      err =
+          pf_error_set(&why, PF_EINVAL, "not of %s:%s, as the first URL", first->host, first->port);
+    if (err && c->replay)
+      return pf_error_set(
+          reterr, err, "%s, line %" PRId64 ": %.300s", c->replay, request->line, why.text);
+    if (err) return pf_error_set(reterr, err, "%s", why.text);
+  }
+  return PF_OK;
+}
+
+static int plan_record(struct bench *b, struct pf_error *reterr) {
+  uint32_t index;
+  if (!b->config.record) return PF_OK;
+  for (size_t i = 0; i < b->load.request_count; i++) /* the same indices */
+    PF_ASSERT(record_request(&b->sent, &b->load.requests[i], &index) == PF_OK && index == i);
+  b->record_out = fopen(b->config.record, "we");
+  if (!b->record_out)
+    return pf_error_set(reterr, PF_EIO, "%s: %s", b->config.record, strerror(errno));
+  b->plan.sent = &b->sent;
+  return PF_OK;
+}
+
+static void plan_fill(struct bench *b) {
+  const struct bench_config *c = &b->config;
+  struct bench_load_plan *p = &b->plan;
+  p->run.schedule = b->offer ? &b->schedule : NULL;
+  p->run.warmup_ns = c->replay ? 0 : c->warmup_s * SECOND_NS;
+  p->run.duration_ns =
+      b->offer ? bench_schedule_length_ns(&b->schedule) : c->duration_s * SECOND_NS;
+  p->run.drain_ns = c->replay ? BENCH_DRAIN_S * SECOND_NS : 0;
+  p->ws = c->ws;
+  p->requests = b->load.requests;
+  p->request_count = b->load.request_count;
+  p->which = b->load.which;
+  p->include = c->include;
+  p->concurrency = (size_t)c->concurrency;
+  p->clients = (size_t)c->clients;
+  p->fresh = !c->keepalive;
+  p->find_processes = c->ws && !c->pids;
+}
+
+/* Errors: those of a bad option, with a message on stderr. */
+static int bench_prepare(struct bench *b) {
+  struct pf_error why = {0};
+  const struct bench_config *c = &b->config;
+  struct bench_result *r = &b->warm.result;
+  int err = check_options(c, &why);
+  if (!err) err = plan_load(b, &why);
+  if (!err) err = plan_server(b, &why);
+  if (!err && c->check)
+    err = bench_check(c->check, r->figures, r->figure_count, ignore, NULL, &why);
+  if (!err && c->pids && !proc_add_list(&r->procs, c->pids))
+    err = pf_error_set(&why, PF_EINVAL, "'%s' is not ROLE=PID,... of running processes", c->pids);
+  if (!err) err = plan_record(b, &why);
+  if (err)
+    fprintf(stderr, "proxyfetch bench: %s\n", why.text);
+  else
+    plan_fill(b);
+  return err;
+}
+
+/* ---- the load ---- */
+
+static void result_describe(struct bench *b, struct measurement *m) {
+  const struct bench_config *c = &b->config;
+  struct bench_result *r = &m->result;
+  int64_t length_ns = b->plan.run.duration_ns;
+  r->mode = c->ws ? "ws" : "http";
+  r->url = c->replay ? b->load.requests[0].url.data : c->url;
+  r->server = c->ws ? c->server : NULL;
+  r->concurrency = c->concurrency;
+  r->clients = c->ws ? c->clients : 0;
+  r->offer = b->offer;
+  r->changes = b->offer && !c->rate;
+  if (b->offer)
+    r->rate = (double)bench_schedule_count(&b->schedule, length_ns) * SECOND_NS / (double)length_ns;
+  r->run = &m->run;
+}
+
+/* The same load without warm-up, with a connection for each request. */
+static int bench_run_cold(struct bench *b) {
+  struct bench_load_plan plan = b->plan;
+  plan.fresh = true;
+  plan.run.warmup_ns = 0;
+  b->cold.result.procs = b->warm.result.procs; /* of --pids */
+  int code = bench_load_run(&plan, &b->cold.run, &b->cold.result);
+  if (code == PF_EXIT_OK) {
+    bench_result_fill(&b->cold.result);
+    b->warm.result.cold = &b->cold.result;
+  }
+  return code;
+}
+
+static int write_record(struct bench *b) {
+  if (!b->record_out) return PF_OK;
+  int err = record_write(&b->sent, b->record_out);
+  if (fclose(b->record_out) != 0) err = PF_EIO;
+  b->record_out = NULL;
+  if (err) fprintf(stderr, "proxyfetch bench: cannot write %s\n", b->config.record);
+  if (b->warm.result.record_is_cut)
+    bench_result_warn(
+        &b->warm.result, "only the first %zu requests are recorded", RECORD_SENDS_MAX);
+  return err;
 }
 
 /* ---- after ---- */
@@ -446,7 +266,7 @@ static void check_one(void *arg, const char *assertion, size_t len, double value
 }
 
 static int bench_judge(struct bench *b) {
-  const struct bench_result *r = &b->result;
+  const struct bench_result *r = &b->warm.result;
   struct pf_error why = {0};
   bool worse = false;
   int err = PF_OK;
@@ -457,19 +277,20 @@ static int bench_judge(struct bench *b) {
         r, b->config.baseline, (double)b->config.threshold / 100, &worse, &why);
   if (!err && b->config.save) err = bench_baseline_save(r, b->config.save, &why);
   if (err) fprintf(stderr, "proxyfetch bench: %s\n", why.text);
-  return !err && b->holds && !worse && b->run.ended > 0 ? PF_EXIT_OK : PF_EXIT_FAILURE;
+  bool some = b->warm.run.ended > 0 && (!r->cold || b->cold.run.ended > 0);
+  return !err && b->holds && !worse && some ? PF_EXIT_OK : PF_EXIT_FAILURE;
 }
 
 static void bench_show(struct bench *b) {
-  bench_result_fill(&b->result);
+  bench_result_fill(&b->warm.result);
   if (!b->config.json) {
-    bench_result_print(&b->result);
+    bench_result_print(&b->warm.result);
     fflush(stdout);
     return;
   }
   struct pf_buf text;
   pf_buf_init(&text, PF_BUF_MAX_DEFAULT);
-  bench_result_json(&b->result, &text);
+  bench_result_json(&b->warm.result, BENCH_ALL, &text);
   printf("%.*s\n", (int)text.len, text.data);
   fflush(stdout);
   pf_buf_done(&text);
@@ -499,39 +320,33 @@ static bool wants_suite(int argc, char **argv) {
   return false;
 }
 
+static int bench_go(struct bench *b) {
+  int code = PF_EXIT_OK;
+  result_describe(b, &b->warm);
+  result_describe(b, &b->cold);
+  look_around(b);
+  if (b->config.compare) code = bench_run_cold(b);
+  if (code == PF_EXIT_OK) code = bench_load_run(&b->plan, &b->warm.run, &b->warm.result);
+  if (write_record(b)) code = PF_EXIT_FAILURE;
+  if (b->warm.run.phase == BENCH_OVER) bench_show(b);
+  return code == PF_EXIT_OK ? bench_judge(b) : code;
+}
+
 int bench_command(int argc, char **argv) {
   if (wants_suite(argc, argv)) return run_suite(argc, argv);
   struct bench *b = pf_alloc(sizeof(*b));
   pf_options_parse_or_exit(&bench_options, &b->config, argc, argv);
-  b->exit_code = PF_EXIT_USAGE;
   b->holds = true;
-  bench_result_init(&b->result);
-  if (bench_check_config(b) == PF_OK) {
-    size_t count = (size_t)b->config.concurrency;
-    b->slots = pf_alloc(count * sizeof(*b->slots));
-    b->free_slots = pf_alloc(count * sizeof(*b->free_slots));
-    b->resting = pf_alloc(count * sizeof(*b->resting));
-    for (; b->free_count < count; b->free_count++)
-      b->free_slots[b->free_count] = b->free_count;
-    b->result.mode = b->config.ws ? "ws" : "http";
-    b->result.url = b->config.url;
-    b->result.server = b->config.ws ? b->config.server : NULL;
-    b->result.concurrency = b->config.concurrency;
-    b->result.rate = (double)b->config.rate;
-    b->result.run = &b->run;
-    look_around(b);
-    bench_go(b);
-    if (b->exit_code == PF_EXIT_OK) {
-      bench_show(b);
-      b->exit_code = bench_judge(b);
-    }
-  }
-  int code = b->exit_code;
-  ws_load_free(b->ws_load);
-  bench_run_done(&b->run);
-  free(b->slots);
-  free(b->free_slots);
-  free(b->resting);
+  record_init(&b->load);
+  record_init(&b->sent);
+  bench_result_init(&b->warm.result);
+  bench_result_init(&b->cold.result);
+  int code = bench_prepare(b) == PF_OK ? bench_go(b) : PF_EXIT_USAGE;
+  if (b->record_out) fclose(b->record_out);
+  bench_run_done(&b->warm.run);
+  bench_run_done(&b->cold.run);
+  record_done(&b->load);
+  record_done(&b->sent);
   pf_options_free(&bench_options, &b->config);
   free(b);
   return code;

@@ -19,8 +19,14 @@ enum conn_state {
   CONN_UNTIL_CLOSE
 };
 
+struct request {
+  struct pf_slice bytes;
+  bool head_only; /* its answer has no body */
+};
+
 struct conn {
   struct http_load *load;
+  const struct request *request;
   enum conn_state state;
   const struct addrinfo *addr; /* that it is connected to */
   uv_tcp_t tcp;
@@ -40,8 +46,9 @@ struct http_load {
   struct http_load_handlers handlers;
   struct addrinfo *addrs;
   const struct addrinfo *addr; /* the one in use */
-  struct pf_buf request;
-  bool keep_alive, head_only, ever_connected, closing;
+  struct pf_arena arena;
+  struct request *requests;
+  bool keep_alive, ever_connected, closing;
   size_t open_handles, count;
   struct conn *conns;
 };
@@ -55,7 +62,8 @@ static void load_free(struct http_load *load) {
     pf_buf_done(&load->conns[i].in);
   free(load->conns);
   uv_freeaddrinfo(load->addrs);
-  pf_buf_done(&load->request);
+  pf_arena_done(&load->arena);
+  free(load->requests);
   free(load);
 }
 
@@ -126,7 +134,7 @@ static int read_head(struct conn *c, const char *head, size_t len) {
     }
     line = memchr(line, '\n', (size_t)(end - line));
   }
-  bool empty = c->load->head_only || c->status == 204 || c->status == 304;
+  bool empty = c->request->head_only || c->status == 204 || c->status == 304;
   if (empty) c->left = 0, c->state = CONN_BODY;
   c->last |= c->state == CONN_UNTIL_CLOSE;
   return PF_OK;
@@ -211,8 +219,7 @@ static void conn_on_written(uv_write_t *req, int status) {
 }
 
 static void conn_write(struct conn *c) {
-  struct http_load *load = c->load;
-  uv_buf_t buf = uv_buf_init(load->request.data, (unsigned)load->request.len);
+  uv_buf_t buf = uv_buf_init((char *)c->request->bytes.data, (unsigned)c->request->bytes.len);
   c->state = CONN_HEAD;
   int sent = uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
   if (sent == (int)buf.len) return;
@@ -250,9 +257,10 @@ static void conn_connect(struct conn *c) {
   if (err) conn_fail(c, uv_strerror(err));
 }
 
-void http_load_send(struct http_load *load, size_t slot) {
+void http_load_send(struct http_load *load, size_t slot, size_t request) {
   PF_ASSERT(slot < load->count && load->conns[slot].state == CONN_IDLE && !load->closing);
   struct conn *c = &load->conns[slot];
+  c->request = &load->requests[request];
   if (c->connected) {
     conn_write(c);
     return;
@@ -266,19 +274,35 @@ void http_load_send(struct http_load *load, size_t slot) {
 
 /* ---- life ---- */
 
-static void request_write(struct http_load *load, const struct http_load_plan *plan) {
+static void request_print(struct pf_buf *out, const struct http_load_plan *plan,
+    const struct load_request *request, const char *path) {
   char base[WS_CLIENT_HOST_MAX + 32];
   ws_url_http(&plan->url, "", base, sizeof(base));
-  pf_buf_init(&load->request, PF_BUF_MAX_DEFAULT);
-  pf_buf_printf(&load->request, "%s %s HTTP/1.1\r\nHost: %s\r\n", plan->method, plan->url.path,
-      base + strlen("http://"));
-  if (!plan->keep_alive) pf_buf_printf(&load->request, "Connection: close\r\n");
-  if (plan->body.len)
-    pf_buf_printf(&load->request, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
-        plan->body.len);
-  pf_buf_printf(&load->request, "\r\n");
-  pf_buf_slice(&load->request, plan->body);
-  PF_ASSERT(load->request.err == PF_OK);
+  pf_buf_clear(out);
+  pf_buf_printf(
+      out, "%s %s HTTP/1.1\r\nHost: %s\r\n", request->method.data, path, base + strlen("http://"));
+  if (!plan->keep_alive) pf_buf_printf(out, "Connection: close\r\n");
+  if (request->body.len)
+    pf_buf_printf(
+        out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", request->body.len);
+  pf_buf_printf(out, "\r\n");
+  pf_buf_slice(out, request->body);
+  PF_ASSERT(out->err == PF_OK);
+}
+
+static void requests_write(struct http_load *load, const struct http_load_plan *plan) {
+  struct pf_buf out;
+  struct ws_url url;
+  pf_buf_init(&out, PF_BUF_MAX_DEFAULT);
+  load->requests = pf_alloc(plan->request_count * sizeof(*load->requests));
+  for (size_t i = 0; i < plan->request_count; i++) {
+    const struct load_request *request = &plan->requests[i];
+    PF_ASSERT(ws_url_parse(&url, request->url.data, NULL) == PF_OK);
+    request_print(&out, plan, request, url.path);
+    load->requests[i] = (struct request){.bytes = pf_arena_copy(&load->arena, pf_buf_view(&out)),
+        .head_only = pf_slice_is(request->method, "HEAD")};
+  }
+  pf_buf_done(&out);
 }
 
 int http_load_open(struct http_load **ret_load, uv_loop_t *loop, const struct http_load_plan *plan,
@@ -294,9 +318,8 @@ int http_load_open(struct http_load **ret_load, uv_loop_t *loop, const struct ht
       .addrs = resolve.addrinfo,
       .addr = resolve.addrinfo,
       .keep_alive = plan->keep_alive,
-      .head_only = strcmp(plan->method, "HEAD") == 0,
       .count = plan->slots};
-  request_write(load, plan);
+  requests_write(load, plan);
   load->conns = pf_alloc(plan->slots * sizeof(*load->conns));
   for (size_t i = 0; i < plan->slots; i++) {
     load->conns[i].load = load;

@@ -1,9 +1,9 @@
 /* A plain HTTP/1.1 client for load: a fixed number of connections, at most one request under way on
- * each, all requests the same bytes. It does as little as possible, so that the server is measured
- * and not the client.
+ * each, the bytes of all requests written before. It does as little as possible, so that the server
+ * is measured and not the client.
  *
  * Threads    Everything on the loop given to http_load_open.
- * Ownership  http_load_close frees it, when the loop has run. The request is copied.
+ * Ownership  http_load_close frees it, when the loop has run. The requests are copied.
  * Ordering   http_load_send, then `done` for that slot, exactly once; it may
  *            come from inside the send if there is no socket to be had.
  * Limits     HTTP_LOAD_HEAD_MAX bytes of response head. Bodies are counted and thrown away. */
@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "record.h"
 #include "ws_client.h"
 
 #define HTTP_LOAD_HEAD_MAX 65536
@@ -27,9 +28,11 @@ struct http_load_handlers {
 };
 
 struct http_load_plan {
-  struct ws_url url; /* ws_url_parse takes http:// too */
-  const char *method;
-  struct pf_slice body; /* sent as JSON if there is one */
+  struct ws_url url; /* whom to connect to; ws_url_parse takes http:// too */
+  /* Their URLs are such that ws_url_parse takes, of the host and port of `url`. A body is sent as
+   * JSON. */
+  const struct load_request *requests;
+  size_t request_count;
   size_t slots;
   bool keep_alive;
 };
@@ -38,8 +41,8 @@ struct http_load_plan {
 PF_MUST_CHECK int http_load_open(struct http_load **ret_load, uv_loop_t *loop,
     const struct http_load_plan *plan, const struct http_load_handlers *handlers,
     struct pf_error *reterr);
-/* The slot must be free. */
-void http_load_send(struct http_load *load, size_t slot);
+/* The slot must be free; request: index of the plan's. */
+void http_load_send(struct http_load *load, size_t slot, size_t request);
 /* Requests under way end without `done`. */
 void http_load_close(struct http_load *load);
 

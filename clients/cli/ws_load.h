@@ -1,14 +1,18 @@
-/* Fetches through an origin's WebSocket as a load: slots with one fetch under way each, all on one
- * connection.
+/* Fetches through an origin's WebSocket as a load: slots with one fetch under way each, spread in
+ * turns over the sockets of `clients`; or each fetch on a socket of its own.
  *
  * Threads    Everything on the loop given to ws_load_open.
- * Ownership  ws_load_free after `closed`.
- * Ordering   opened, then ws_load_send, then `done` for that slot; closed is the last.
- * Limits     those of ws_client.h */
+ * Ownership  ws_load_free after the loop has run out.
+ * Ordering   opened, when all sockets stand; then ws_load_send, then `done` for that slot. lost, at
+ *            most once: a socket of `clients` is gone, and no slot of it will end.
+ * Limits     those of ws_client.h; WS_LOAD_CLIENTS_MAX sockets */
 #ifndef CLI_WS_LOAD_H
 #define CLI_WS_LOAD_H
 
+#include "record.h"
 #include "ws_client.h"
+
+#define WS_LOAD_CLIENTS_MAX 10000
 
 struct ws_load;
 
@@ -17,20 +21,24 @@ struct ws_load_handlers {
   void (*opened)(void *arg);
   /* status 0: no answer came, why says what happened. */
   void (*done)(void *arg, size_t slot, int status, const char *why);
-  void (*closed)(void *arg, int err, const char *why);
+  void (*lost)(void *arg, int err, const char *why);
 };
 
 struct ws_load_plan {
   struct ws_url server;
-  const char *target, *method;
-  const char *include;  /* "body,logs", or NULL */
-  struct pf_slice body; /* text; none if empty */
+  const struct load_request *requests; /* bodies are text */
+  size_t request_count;
+  const char *include; /* "body,logs", or NULL */
   size_t slots;
+  size_t clients;
+  bool fresh; /* a socket for each fetch; clients counts for nothing */
 };
 
 struct ws_load *ws_load_open(
     uv_loop_t *loop, const struct ws_load_plan *plan, const struct ws_load_handlers *handlers);
-void ws_load_send(struct ws_load *load, size_t slot);
+/* The slot must be free; request: index of the plan's. */
+void ws_load_send(struct ws_load *load, size_t slot, size_t request);
+/* Fetches under way end without `done`. */
 void ws_load_close(struct ws_load *load);
 void ws_load_free(struct ws_load *load);
 

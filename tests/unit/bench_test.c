@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench_baseline.h"
 #include "bench_check.h"
 #include "bench_run.h"
 #include "stats.h"
@@ -72,7 +73,9 @@ static void a_warm_up_that_never_gets_steady_ends_too(void **state) {
 static void a_stall_is_charged_to_all_that_were_due(void **state) {
   (void)state;
   struct bench_run run;
-  struct bench_plan plan = {.rate = 100, .duration_ns = SECOND};
+  struct bench_schedule schedule;
+  struct bench_plan plan = {.schedule = &schedule, .duration_ns = SECOND};
+  bench_schedule_constant(&schedule, 100, SECOND);
   bench_run_begin(&run, &plan, 0);
   int64_t due;
   for (int64_t now = 0; bench_run_tick(&run, now) != BENCH_OVER; now += MS) {
@@ -92,7 +95,9 @@ static void a_stall_is_charged_to_all_that_were_due(void **state) {
 static void what_never_ended_counts_with_the_time_so_far(void **state) {
   (void)state;
   struct bench_run run;
-  struct bench_plan plan = {.rate = 10, .duration_ns = SECOND};
+  struct bench_schedule schedule;
+  struct bench_plan plan = {.schedule = &schedule, .duration_ns = SECOND};
+  bench_schedule_constant(&schedule, 10, SECOND);
   bench_run_begin(&run, &plan, 0);
   int64_t due;
   assert_true(bench_run_take_due(&run, 0, &due)); /* under way to the end, and no other is sent */
@@ -115,6 +120,160 @@ static void a_failure_has_no_latency(void **state) {
   assert_int_equal(run.failed, 1);
   assert_int_equal(run.ended, 1);
   assert_int_equal(run.sample_count, 1);
+  bench_run_done(&run);
+}
+
+/* A server that answers at once, but at the first instant only of each 10 ms. */
+static void serve_in_ticks(struct bench_run *run, int64_t now, int64_t until_ns) {
+  int64_t due;
+  for (; now < until_ns && bench_run_tick(run, now) != BENCH_OVER; now += 10 * MS)
+    while (bench_run_take_due(run, now, &due))
+      bench_run_ended(run, due, now, true);
+}
+
+static void a_warm_up_offers_the_first_rate_and_the_profile_begins_behind_it(void **state) {
+  (void)state;
+  struct bench_run run;
+  struct bench_schedule schedule;
+  assert_int_equal(bench_schedule_parse(&schedule, "1s@100,1s@500,0.5s@0", NULL), PF_OK);
+  struct bench_plan plan = {.schedule = &schedule, .warmup_ns = SECOND, .duration_ns = 2500 * MS};
+  bench_run_begin(&run, &plan, 7 * SECOND);
+  assert_int_equal(run.phase, BENCH_WARMUP);
+  serve_in_ticks(&run, 7 * SECOND, 8 * SECOND);
+  assert_int_equal(run.cursor.index, 100);
+  serve_in_ticks(&run, 8 * SECOND, INT64_MAX);
+  assert_int_equal(run.phase, BENCH_OVER);
+  assert_int_equal(run.measure_ns, 8 * SECOND);
+  assert_int_equal(run.ended, 600);
+  assert_int_equal(run.late, 0);
+  assert_true(bench_run_seconds(&run) == 2.5);
+  bench_run_done(&run);
+}
+
+static void a_profile_that_begins_with_nothing_has_no_warm_up(void **state) {
+  (void)state;
+  struct bench_run run;
+  struct bench_schedule schedule;
+  int64_t due;
+  assert_int_equal(bench_schedule_parse(&schedule, "1s@0:100", NULL), PF_OK);
+  struct bench_plan plan = {.schedule = &schedule, .warmup_ns = SECOND, .duration_ns = SECOND};
+  bench_run_begin(&run, &plan, 0);
+  assert_int_equal(run.phase, BENCH_MEASURING);
+  assert_true(run.steady);
+  assert_true(bench_run_next_due_ns(&run, &due));
+  bench_run_done(&run);
+}
+
+static void each_second_has_its_figures(void **state) {
+  (void)state;
+  struct bench_run run;
+  struct bench_plan plan = {.duration_ns = 2300 * MS};
+  int64_t due;
+  bench_run_begin(&run, &plan, 0);
+  for (int64_t now = 0; bench_run_tick(&run, now) != BENCH_OVER;) { /* slower in each second */
+    int64_t each = now < SECOND ? 10 * MS : now < 2 * SECOND ? 20 * MS : 50 * MS;
+    assert_true(bench_run_take_due(&run, now, &due));
+    bench_run_ended(&run, due, now + each, now != 500 * MS);
+    now += each;
+    if (now == 2 * SECOND) assert_true(bench_run_take_due(&run, now, &due)); /* and never ends */
+  }
+  bench_run_quantiles(&run);
+  assert_int_equal(run.second_count, 3);
+  const struct bench_second *s = run.seconds;
+  /* What ends at the very end of a second counts for the next. */
+  assert_int_equal(s[0].ended, 98);
+  assert_int_equal(s[0].failed, 1);
+  assert_int_equal(s[0].in_flight, 1); /* the one that ends in this instant */
+  assert_int_equal(s[1].ended, 50);
+  assert_int_equal(s[2].ended, 6);
+  assert_int_equal(s[2].in_flight, 2);
+  assert_true(s[0].seconds == 1 && s[1].seconds == 1 && s[2].seconds > 0.299);
+  assert_true(s[0].p50_ms == 10 && s[0].p99_ms == 10);
+  assert_true(s[1].p50_ms == 20 && s[2].p99_ms == 50);
+  assert_int_equal(s[0].ended + s[1].ended + s[2].ended, run.ended);
+  bench_run_done(&run);
+}
+
+static void a_recorded_load_ends_when_all_of_it_has(void **state) {
+  (void)state;
+  static const int64_t at[] = {0, 50 * MS, 50 * MS, 300 * MS};
+  struct bench_run run;
+  struct bench_schedule schedule = {.at_ns = at, .at_count = 4};
+  struct bench_plan plan = {.schedule = &schedule,
+      .duration_ns = bench_schedule_length_ns(&schedule),
+      .drain_ns = 10 * SECOND};
+  int64_t due[4], now = SECOND;
+  bench_run_begin(&run, &plan, now);
+  for (int sent = 0; sent < 4; now += MS) {
+    assert_int_equal(bench_run_tick(&run, now), BENCH_MEASURING);
+    while (sent < 4 && bench_run_take_due(&run, now, &due[sent]))
+      assert_int_equal(due[sent], SECOND + at[sent]), sent++;
+  }
+  assert_false(bench_run_next_due_ns(&run, &now));
+  for (int i = 0; i < 4; i++) {
+    assert_int_equal(bench_run_tick(&run, 2 * SECOND), BENCH_MEASURING);
+    bench_run_ended(&run, due[i], 2 * SECOND + MS, true);
+  }
+  assert_int_equal(bench_run_tick(&run, 2 * SECOND + 2 * MS), BENCH_MEASURING);
+  assert_int_equal(bench_run_tick(&run, 2100 * MS), BENCH_OVER);
+  assert_int_equal(run.ended, 4);
+  assert_true(bench_run_seconds(&run) > 1.09 && bench_run_seconds(&run) < 1.11);
+  bench_run_done(&run);
+}
+
+static void a_recorded_load_waits_for_its_last_answers_no_longer_than_it_may(void **state) {
+  (void)state;
+  static const int64_t at[] = {0};
+  struct bench_run run;
+  struct bench_schedule schedule = {.at_ns = at, .at_count = 1};
+  struct bench_plan plan = {.schedule = &schedule, .duration_ns = 1, .drain_ns = SECOND};
+  int64_t due;
+  bench_run_begin(&run, &plan, 0);
+  assert_true(bench_run_take_due(&run, 0, &due));
+  assert_int_equal(bench_run_tick(&run, SECOND), BENCH_MEASURING);
+  assert_int_equal(bench_run_tick(&run, SECOND + 100 * MS), BENCH_OVER);
+  bench_run_unended(&run, due);
+  assert_int_equal(run.late, 1);
+  bench_run_done(&run);
+}
+
+static void a_measurement_can_be_cut(void **state) {
+  (void)state;
+  struct bench_run run;
+  struct bench_schedule schedule;
+  struct bench_plan plan = {.schedule = &schedule, .duration_ns = 60 * SECOND};
+  bench_schedule_constant(&schedule, 10, 60 * SECOND);
+  bench_run_begin(&run, &plan, 0);
+  serve_in_ticks(&run, 0, 1500 * MS);
+  bench_run_cut(&run, 1510 * MS);
+  assert_int_equal(bench_run_tick(&run, 1600 * MS), BENCH_OVER);
+  assert_int_equal(run.ended, 15);
+  assert_int_equal(run.late, 1); /* the one that was due at 1.5 s */
+  bench_run_done(&run);
+}
+
+/* A baseline keeps no series: those of a day would not fit. */
+static void a_day_of_measurement_can_be_shown_and_kept(void **state) {
+  (void)state;
+  struct bench_run run;
+  struct bench_schedule schedule;
+  struct bench_plan plan = {.schedule = &schedule, .duration_ns = BENCH_SECONDS_MAX * SECOND};
+  struct bench_result result = {.mode = "http", .url = "http://t/", .offer = "x", .run = &run};
+  struct pf_buf text;
+  bench_schedule_constant(&schedule, 1, plan.duration_ns);
+  bench_run_begin(&run, &plan, 0);
+  for (int64_t now = 0, due; bench_run_tick(&run, now) != BENCH_OVER; now += SECOND)
+    if (bench_run_take_due(&run, now, &due)) bench_run_ended(&run, due, now, true);
+  assert_int_equal(run.second_count, BENCH_SECONDS_MAX);
+  bench_result_fill(&result);
+  pf_buf_init(&text, BENCH_BASELINE_MAX);
+  bench_result_json(&result, BENCH_FIGURES_ONLY, &text);
+  assert_true(text.len < 10000);
+  pf_buf_done(&text);
+  pf_buf_init(&text, PF_BUF_MAX_DEFAULT);
+  bench_result_json(&result, BENCH_ALL, &text);
+  assert_true(text.len > BENCH_BASELINE_MAX);
+  pf_buf_done(&text);
   bench_run_done(&run);
 }
 
@@ -169,6 +328,13 @@ int main(void) {
       cmocka_unit_test(a_stall_is_charged_to_all_that_were_due),
       cmocka_unit_test(what_never_ended_counts_with_the_time_so_far),
       cmocka_unit_test(a_failure_has_no_latency),
+      cmocka_unit_test(a_warm_up_offers_the_first_rate_and_the_profile_begins_behind_it),
+      cmocka_unit_test(a_profile_that_begins_with_nothing_has_no_warm_up),
+      cmocka_unit_test(each_second_has_its_figures),
+      cmocka_unit_test(a_recorded_load_ends_when_all_of_it_has),
+      cmocka_unit_test(a_recorded_load_waits_for_its_last_answers_no_longer_than_it_may),
+      cmocka_unit_test(a_measurement_can_be_cut),
+      cmocka_unit_test(a_day_of_measurement_can_be_shown_and_kept),
       cmocka_unit_test(assertions_hold_or_not),
       cmocka_unit_test(malformed_assertions_are_refused),
   };
