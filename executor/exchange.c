@@ -271,7 +271,7 @@ static void exchange_set_method(CURL *easy, const struct fetch *f) {
     curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     return;
   }
-  http_set_text(easy, CURLOPT_CUSTOMREQUEST, pf_arena_copy(f->arena, request->method).data);
+  curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, pf_arena_copy(f->arena, request->method).data);
   bool has_body = request->body.len || pf_slice_is(request->method, "POST") ||
                   pf_slice_is(request->method, "PUT") || pf_slice_is(request->method, "PATCH");
   if (!has_body) return;
@@ -282,11 +282,11 @@ static void exchange_set_method(CURL *easy, const struct fetch *f) {
 
 /* What must never depend on a job or on the environment of the process. */
 static void exchange_set_profile(CURL *easy, const struct fetch_engine *e) {
-  http_set_text(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-  http_set_text(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  http_set_text(easy, CURLOPT_PROXY, "");
-  http_set_text(easy, CURLOPT_NOPROXY, "*");
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");
+  curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
   curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
   curl_easy_setopt(easy, CURLOPT_UNRESTRICTED_AUTH, 0L);
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -294,7 +294,7 @@ static void exchange_set_profile(CURL *easy, const struct fetch_engine *e) {
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-  if (e->config.ca_file) http_set_text(easy, CURLOPT_CAINFO, e->config.ca_file);
+  if (e->config.ca_file) curl_easy_setopt(easy, CURLOPT_CAINFO, e->config.ca_file);
   curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)CONNECTION_IDLE_S);
   curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, (long)CONNECTION_AGE_S);
   /* Time is measured by struct timers; libcurl's own default must not come first. */
@@ -324,7 +324,7 @@ static struct curl_slist *resolve_list(const struct fetch *f, const struct dns_a
   /* Without the list libcurl would look the name up by itself, past our time-out. */
   if (text.err == PF_ENOMEM) pf_out_of_memory();
   struct curl_slist *list = NULL;
-  if (!text.err) http_list_append(&list, text.data);
+  if (!text.err) list = curl_slist_append(NULL, text.data);
   pf_buf_done(&text);
   return list;
 }
@@ -344,11 +344,11 @@ void exchange_prepare(struct fetch *f, const struct dns_answer *answer) {
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, f);
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, h->error);
   curl_easy_setopt(easy, CURLOPT_PRIVATE, f);
-  http_set_text(easy, CURLOPT_URL, pf_arena_copy(f->arena, f->request.url).data);
+  curl_easy_setopt(easy, CURLOPT_URL, pf_arena_copy(f->arena, f->request.url).data);
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request_headers(f));
   /* A caller who names encodings gets what the target sends, as it is. */
   f->decodes = !request_names(&f->request, "accept-encoding");
-  if (f->decodes) http_set_text(easy, CURLOPT_ACCEPT_ENCODING, "gzip");
+  if (f->decodes) curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip");
   exchange_set_method(easy, f);
   if (answer) {
     h->resolve = resolve_list(f, answer);

@@ -20,7 +20,8 @@ static struct handle *handle_take(struct fetch_engine *e) {
     return pf_container_of(link, struct handle, link);
   }
   struct handle *h = pf_alloc(sizeof(*h));
-  h->easy = http_easy_new();
+  h->easy = curl_easy_init();
+  PF_ASSERT(h->easy);
   return h;
 }
 
@@ -309,7 +310,7 @@ void fetch_read_stats(const struct fetch_engine *e, struct fetch_stats *ret_stat
 
 int fetch_engine_new(
     struct fetch_engine **ret_engine, uv_loop_t *loop, const struct fetch_config *config) {
-  if (curl_global_init(CURL_GLOBAL_DEFAULT)) return PF_ENOMEM;
+  if (http_global_init()) return PF_ENOMEM;
   struct fetch_engine *e = pf_alloc(sizeof(*e));
   e->loop = loop;
   e->config = *config;

@@ -81,7 +81,8 @@ static struct http_transfer *transfer_take(struct http *http) {
   struct pf_list *link = pf_list_pop(&http->idle);
   if (link) return pf_container_of(link, struct http_transfer, link);
   struct http_transfer *t = pf_alloc(sizeof(*t));
-  t->easy = http_easy_new();
+  t->easy = curl_easy_init();
+  PF_ASSERT(t->easy);
   return t;
 }
 
@@ -92,7 +93,7 @@ static void transfer_free(struct http_transfer *t) {
 
 static void transfer_set_method(CURL *easy, const struct http_call *call) {
   if (strcmp(call->method, "GET") == 0) return;
-  http_set_text(easy, CURLOPT_CUSTOMREQUEST, call->method);
+  curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->method);
   if (!call->content_type && strcmp(call->method, "DELETE") == 0) return;
   curl_easy_setopt(easy, CURLOPT_POST, 1L);
   curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.len);
@@ -105,10 +106,10 @@ static void transfer_prepare(struct http_transfer *t) {
   http_multi_prepare(&t->http->multi, easy);
   curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
-  http_set_text(easy, CURLOPT_URL, call->url);
-  http_set_text(easy, CURLOPT_PROTOCOLS_STR, "http");
-  http_set_text(easy, CURLOPT_PROXY, "");
-  http_set_text(easy, CURLOPT_NOPROXY, "*");
+  curl_easy_setopt(easy, CURLOPT_URL, call->url);
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");
+  curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
   curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
@@ -120,12 +121,11 @@ static void transfer_prepare(struct http_transfer *t) {
   transfer_set_method(easy, call);
 
   char content_type[128];
-  t->headers = NULL;
-  http_list_append(&t->headers, "Expect:");
-  http_list_append(&t->headers, HOP_VERSION_HEADER ": " HOP_VERSION);
+  t->headers = curl_slist_append(NULL, "Expect:");
+  t->headers = curl_slist_append(t->headers, HOP_VERSION_HEADER ": " HOP_VERSION);
   if (call->content_type) {
     snprintf(content_type, sizeof(content_type), "Content-Type: %s", call->content_type);
-    http_list_append(&t->headers, content_type);
+    t->headers = curl_slist_append(t->headers, content_type);
   }
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
 }
@@ -225,7 +225,7 @@ static void http_deliver(struct http_soon *soon) {
 /* ---- life ---- */
 
 int http_new(struct http **ret_http, uv_loop_t *loop) {
-  if (curl_global_init(CURL_GLOBAL_DEFAULT)) return PF_ENOMEM; /* counted by libcurl */
+  if (http_global_init()) return PF_ENOMEM;
   struct http *http = pf_alloc(sizeof(*http));
   int err = http_multi_open(&http->multi, loop, IDLE_CONNECTIONS_MAX, http_on_done, http);
   if (err) {

@@ -98,15 +98,10 @@ static void multi_collect(struct http_multi *multi) {
   }
 }
 
-static void multi_check(CURLMcode rc) {
-  if (rc == CURLM_OUT_OF_MEMORY) pf_out_of_memory();
-  PF_ASSERT(rc == CURLM_OK);
-}
-
 static void multi_action(struct http_multi *multi, curl_socket_t fd, int bits) {
   int running;
   CURLMcode rc = curl_multi_socket_action(multi->curl, fd, bits, &running);
-  multi_check(rc);
+  PF_ASSERT(rc == CURLM_OK);
 }
 
 static void multi_on_event(struct http_multi *multi, const struct epoll_event *event) {
@@ -148,6 +143,21 @@ static int multi_want_timer(CURLM *curl, long timeout_ms, void *arg) {
   return uv_timer_start(&multi->timer, multi_on_timer, (uint64_t)timeout_ms, 0); /* 0 stays 0 */
 }
 
+static void *curl_malloc(size_t size) {
+  return pf_realloc(NULL, size);
+}
+
+static void *curl_calloc(size_t count, size_t size) {
+  PF_ASSERT(size == 0 || count <= SIZE_MAX / size);
+  return pf_alloc(count * size);
+}
+
+int http_global_init(void) {
+  CURLcode rc = curl_global_init_mem(
+      CURL_GLOBAL_DEFAULT, curl_malloc, free, pf_realloc, pf_strdup, curl_calloc);
+  return rc == CURLE_OK ? PF_OK : PF_ENOMEM;
+}
+
 int http_multi_open(struct http_multi *multi, uv_loop_t *loop, long idle_max,
     void (*done)(void *arg, CURL *easy, CURLcode result), void *arg) {
   *multi = (struct http_multi){.done = done, .arg = arg, .handles = 2};
@@ -182,26 +192,9 @@ void http_multi_prepare(struct http_multi *multi, CURL *easy) {
   curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 }
 
-void http_set_text(CURL *easy, CURLoption option, const char *text) {
-  CURLcode rc = curl_easy_setopt(easy, option, text);
-  if (rc == CURLE_OUT_OF_MEMORY) pf_out_of_memory();
-  PF_ASSERT(rc == CURLE_OK);
-}
-
-void http_list_append(struct curl_slist **list, const char *text) {
-  struct curl_slist *longer = curl_slist_append(*list, text);
-  if (!longer) pf_out_of_memory();
-  *list = longer;
-}
-
-CURL *http_easy_new(void) {
-  CURL *easy = curl_easy_init();
-  if (!easy) pf_out_of_memory(); /* it fails on nothing else */
-  return easy;
-}
-
 void http_multi_add(struct http_multi *multi, CURL *easy) {
-  multi_check(curl_multi_add_handle(multi->curl, easy));
+  CURLMcode rc = curl_multi_add_handle(multi->curl, easy);
+  PF_ASSERT(rc == CURLM_OK);
 }
 
 void http_multi_remove(struct http_multi *multi, CURL *easy) {

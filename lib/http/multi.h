@@ -38,6 +38,11 @@ struct http_multi {
   void *arg; /* of done and closed */
 };
 
+/* curl_global_init(), with memory that does not return without it, like pf_alloc(): libcurl goes on
+ * with a wrong method, another proxy or without a query where it could not copy them. Counted, as
+ * curl_global_cleanup() is. */
+PF_MUST_CHECK int http_global_init(void);
+
 /* idle_max: connections kept open for re-use. Errors: PF_ENOMEM, PF_ELIMIT (descriptors). */
 PF_MUST_CHECK int http_multi_open(struct http_multi *multi, uv_loop_t *loop, long idle_max,
     void (*done)(void *arg, CURL *easy, CURLcode result), void *arg);
@@ -46,14 +51,6 @@ PF_MUST_CHECK int http_multi_open(struct http_multi *multi, uv_loop_t *loop, lon
 void http_multi_prepare(struct http_multi *multi, CURL *easy);
 /* For handles with a CURLOPT_OPENSOCKETFUNCTION of their own: fd is new. */
 void http_multi_socket_opened(struct http_multi *multi, curl_socket_t fd);
-
-/* An option whose value libcurl copies or builds something from. Without memory it would keep the
- * old value and say so in a code that nobody reads: another method, another proxy. So this ends the
- * process like pf_alloc(). */
-void http_set_text(CURL *easy, CURLoption option, const char *text);
-/* Appends a copy of text; never fails, in the same sense. */
-void http_list_append(struct curl_slist **list, const char *text);
-CURL *http_easy_new(void);
 
 void http_multi_add(struct http_multi *multi, CURL *easy);
 /* Breaks the transfer off without done. Not from inside a callback of libcurl. */

@@ -79,20 +79,10 @@ function resubmitRefused(client) {
   });
 }
 
-/** libcurl 7.88 sends a request without its query, which names the key here, if it was the memory for that
- *  which failed (docs/decisions/0002-memory.md). The target has then counted it under no key. */
-const losesQuery = (kind, failing) => kind === 'alloc' && failing.fired && /^pf_failing\S*( pf_failing\S*)*( libc\.so\S*)* libcurl/.test(failing.firedAt);
-
-/** keyless: how many requests the target may have counted under no key. Returns how many it has. */
-async function assertHits(target, client, words, keyless) {
-  let excused = 0;
+async function assertHits(target, client, words) {
   for (const m of client.events.values()) {
     if (m.type !== 'result') continue;
     const { hits } = (await http(`${target}/hits/${m.clientId}`)).body;
-    if (hits === 0 && m.success && excused < keyless) {
-      excused++;
-      continue;
-    }
     const what = `${words}: ${m.clientId}: ${hits} requests, ${JSON.stringify(m)}`;
     if (client.submitted.get(m.clientId).method === 'POST') {
       assert.ok(hits <= 1, what);
@@ -104,7 +94,6 @@ async function assertHits(target, client, words, keyless) {
       assert.ok(hits >= 1 && hits <= ATTEMPTS, what);
     }
   }
-  return excused;
 }
 
 async function assertQuiet(system) {
@@ -182,8 +171,7 @@ class Subject {
     if (proc?.running) await this.#stop(proc, series, kind, words);
     await back;
     client.assertDense();
-    const keyless = this.role === 'executor' && losesQuery(kind, failing) ? 1 : 0;
-    if (await assertHits(system.target, client, words, keyless)) this.#count('a request without its query');
+    await assertHits(system.target, client, words);
     await assertQuiet(system);
     client.close();
     return { start: fromStart, served: failing.count(kind), fired: failing.fired };
