@@ -154,6 +154,17 @@ struct job {
   struct job_received *received; /* RECEIVED, RUNNABLE, PARKED */
 };
 
+/* A job that the origin has ended itself (cancel, deadline): the queue is told until it has said
+ * so. In memory only: after a restart the queue learns it from the watermark, or from the answer to
+ * a status or a result. */
+struct ending {
+  struct pf_map_node node;
+  struct pf_list link;       /* core.endings_ready, while waiting for its turn */
+  struct pf_heap_node again; /* core.endings_again, after a failure */
+  uint64_t local;
+};
+#define ENDINGS_MAX 16384 /* above it the one that waits longest is left to the watermark */
+
 /* A result whose continuation has not run with effect yet. */
 struct job_received {
   struct hop_result result; /* slices in arena */
@@ -244,6 +255,9 @@ struct core {
   struct pf_heap deadlines, announces;
   struct pf_list announce_ready;
   unsigned announcing;
+  struct pf_map endings;
+  struct pf_list endings_ready;
+  struct pf_heap endings_again;
   int64_t announce_retry_ms; /* backoff, 0 = the queue answers */
 
   struct pf_map actors_by_name, actors_by_id;
@@ -318,6 +332,8 @@ uint64_t core_low(const struct core *core); /* everything below is done */
 size_t core_pending(const struct core *core);
 /* Jobs that the queue has not accepted yet. */
 size_t core_outbox(const struct core *core);
+/* Jobs that the origin has ended and the queue has not confirmed. */
+size_t core_endings(const struct core *core);
 /* Age of the oldest job that is not done and not parked; 0 if there is none. */
 int64_t core_oldest_ms(const struct core *core);
 void core_on_results(struct core *core, uint64_t request, struct pf_slice batch);

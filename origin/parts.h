@@ -107,7 +107,9 @@ void submits_check(struct core *core, struct actor *actor, const struct event *e
 void announce_now(struct core *core, struct job *job);
 void announce_pump(struct core *core);
 void announce_tick(struct core *core);
+/* Until the queue has confirmed it. */
 void announce_end(struct core *core, uint64_t local);
+void announce_done(struct core *core);
 void announce_tell_enqueued(struct core *core, struct job *job);
 
 /* ---- results.c: what executors and the queue deliver ---- */

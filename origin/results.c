@@ -390,7 +390,7 @@ void results_finish(struct core *core, struct turn *turn) {
   queries_answer_waiters(core, job, pf_buf_view(&turn->reply));
   answer_gated(
       core, job->received->answer_request, job->received->answer_index, HOP_RESULT_ACCEPTED);
-  if (job->ended) commit_output(commit, OUT_END, job->local);
+  if (job->ended && job->announced_ever) commit_output(commit, OUT_END, job->local);
   commit_output(commit, OUT_FORGET, job->local);
   jobs_move(core, job, JOB_FINISHING);
 }

@@ -256,6 +256,103 @@ static void test_cancel_then_late_result(void **state) {
   assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
 }
 
+static void cancel_job(struct world *world, struct pf_job_id id) {
+  core_on_api_cancel(&world->core, id.local, id);
+  world_settle(world);
+}
+
+/* The queue that does not hear of the end would go on fetching. */
+static void test_end_is_told_until_it_is_confirmed(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  cancel_job(world, job.job);
+  assert_int_equal(world->announcements.count, 2);
+  assert_true(world_announced(world, 1).end);
+  world_forget_records(world);
+  /* The answer to its own announcement, which left earlier, says nothing of the end. */
+  struct hop_job_reply queued = {.answer = HOP_JOB_QUEUED};
+  core_on_announced(&world->core, job.job.local, PF_OK, &queued);
+  assert_int_equal(core_endings(&world->core), 1);
+  core_on_announced(&world->core, job.job.local, PF_ETIMEOUT, NULL); /* the first one is lost */
+  assert_true(core_next_tick_ms(&world->core) <= 100);
+  for (int i = 0; i < 2; i++) {
+    world_advance(world, 101);
+    assert_int_equal(world->announcements.count, 1);
+    assert_true(world_announced(world, 0).end);
+    assert_int_equal(world_announced(world, 0).job.local, job.job.local);
+    if (i > 0) break;
+    world_forget_records(world);
+    core_on_announced(&world->core, job.job.local, PF_ETIMEOUT, NULL);
+  }
+  world_accept_all(world, HOP_JOB_DONE);
+  assert_int_equal(core_endings(&world->core), 0);
+  world_advance(world, 60000);
+  assert_int_equal(world->announcements.count, 0);
+}
+
+static void test_end_is_told_at_once_when_the_queue_returns(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct pf_job_id id = world_announced(world, 0).job;
+  cancel_job(world, id);
+  world_forget_records(world);
+  for (int i = 0; i < 20; i++)
+    core_on_queue_down(&world->core);
+  core_on_announced(&world->core, id.local, PF_ENET, NULL); /* of the announcement */
+  core_on_announced(&world->core, id.local, PF_ENET, NULL); /* and of the end */
+  world_advance(world, 1000);
+  assert_int_equal(world->announcements.count, 0);
+  core_on_queue_epoch(&world->core, 0xe1);
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 1);
+  assert_true(world_announced(world, 0).end);
+}
+
+/* A queue that cannot know the job has nothing to end. */
+static void test_end_of_a_job_that_nobody_knows_is_not_told(void **state) {
+  struct world *world = *state;
+  world_restart(world); /* no queue has been heard of: a POST waits for its epoch */
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  world_say(world, 8,
+      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"
+      "\",\"clientId\":\"p\",\"method\":\"POST\"}");
+  world_settle(world);
+  cancel_job(world, (struct pf_job_id){world->core.origin_id, world->core.next_local - 1});
+  assert_non_null(world_find_frame(world, "\"code\":\"canceled\""));
+  assert_int_equal(core_endings(&world->core), 0);
+  assert_int_equal(world->announcements.count, 0);
+}
+
+/* Nobody confirms, and one more than the limit: the oldest is left to the watermark. */
+static void test_endings_max(void **state) {
+  struct world *world = *state;
+  enum { BATCH = 4096 };
+  char text[160];
+  uint64_t first = world->core.next_local;
+  world->limits.pending_max = 100000;
+  for (int left = ENDINGS_MAX + 1; left > 0; left -= BATCH) {
+    snprintf(text, sizeof(text),
+        "{\"type\":\"start-batch-fetch\",\"batchId\":\"b%d\",\"count\":%d,\"url\":"
+        "\"http://127.0.0.1:1/\"}",
+        left, left < BATCH ? left : BATCH);
+    world_say(world, 7, text);
+    world_settle(world);
+    world_accept_all(world, HOP_JOB_QUEUED);
+    world_settle(world);
+  }
+  core_on_queue_down(&world->core);
+  for (uint64_t local = first; local <= first + ENDINGS_MAX; local++) {
+    if (local == first + ENDINGS_MAX) assert_int_equal(core_endings(&world->core), ENDINGS_MAX);
+    cancel_job(world, (struct pf_job_id){world->core.origin_id, local});
+    if (world->announcements.count > 0) core_on_announced(&world->core, local, PF_ENET, NULL);
+    world_forget_records(world);
+  }
+  assert_int_equal(core_endings(&world->core), ENDINGS_MAX);
+}
+
 static void test_late_result_needs_the_capability(void **state) {
   struct world *world = *state;
   world_say(world, 7, "{\"type\":\"resume\"}");
@@ -826,6 +923,10 @@ int main(void) {
       TEST(test_second_result_is_a_duplicate),
       TEST(test_wrong_capability_and_unknown_job_look_alike),
       TEST(test_cancel_then_late_result),
+      TEST(test_end_is_told_until_it_is_confirmed),
+      TEST(test_end_is_told_at_once_when_the_queue_returns),
+      TEST(test_end_of_a_job_that_nobody_knows_is_not_told),
+      TEST(test_endings_max),
       TEST(test_late_result_needs_the_capability),
       TEST(test_late_result_twice_at_once),
       TEST(test_deadline_ends_a_job_once),
