@@ -182,6 +182,7 @@ static void commit_release(struct core *core, struct commit *commit) {
   core->durable_seq = commit->seq;
   core->stats.commits++;
   if (commit->sweep) core->result_rows -= commit->sweep->m;
+  if (commit->submit_sweep) core->submit_rows -= commit->submit_sweep->m;
   for (const struct output *output = commit->outputs; output; output = output->next)
     output_release(core, output);
   commit_free(commit);
@@ -267,8 +268,11 @@ static void sweep_tick(struct core *core) {
     op->n = surplus > SWEEP_ROWS_MAX ? SWEEP_ROWS_MAX : surplus > 0 ? surplus : 0;
     core->open->sweep = op;
   }
-  if (core->submit_rows > 0)
-    commit_op(core->open, OP_SWEEP_SUBMITS, 0)->w = core->wall_ms - core->limits->submit_keep_ms;
+  if (core->submit_rows > 0) {
+    struct op *op = commit_op(core->open, OP_SWEEP_SUBMITS, 0);
+    op->w = core->wall_ms - core->limits->submit_keep_ms;
+    core->open->submit_sweep = op;
+  }
 }
 
 void core_on_tick(struct core *core) {

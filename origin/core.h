@@ -93,12 +93,14 @@ struct core_limits {
   int64_t pending_bytes_max; /* of their requests in memory, above which no new one is taken */
   int64_t result_keep_ms;    /* how long GET /v1/jobs/{id} finds a finished job */
   int64_t result_count_max;
-  int64_t session_keep_ms;    /* after its last socket has gone */
+  int64_t session_keep_ms; /* after its last socket has gone */
+  int64_t sessions_max;
   int64_t session_events_max; /* kept per session */
   int64_t session_bytes_max;
   int64_t actor_idle_ms;  /* until an unused actor leaves memory */
-  int64_t submit_keep_ms; /* how long a submitKey is remembered */
-  int64_t reannounce_ms;  /* how often an accepted job is announced again */
+  int64_t submit_keep_ms; /* how long a submitKey is remembered after its job's deadline */
+  int64_t submit_count_max;
+  int64_t reannounce_ms; /* how often an accepted job is announced again */
 };
 
 /* ---- jobs ---- */
@@ -197,7 +199,8 @@ struct actor {
 struct session {
   struct pf_map_node by_token, by_id;
   struct pf_list dirty;
-  uint64_t id; /* start number << PF_LOCAL_COUNT_BITS | count: it never returns */
+  struct pf_heap_node idle; /* core.idle_sessions, while nothing would be lost with it */
+  uint64_t id;              /* start number << PF_LOCAL_COUNT_BITS | count: it never returns */
   uint64_t actor;
   unsigned char token[16];
   uint64_t ws;          /* attached socket, 0 = none */
@@ -224,6 +227,7 @@ struct socket {
 struct core_stats {
   uint64_t fetches, enqueued, results_ok, results_failed, duplicates, stale, unknown, late;
   uint64_t turns, turns_undone, parked, commits, invariant_failures;
+  uint64_t sessions_evicted;
 };
 
 struct core {
@@ -264,11 +268,12 @@ struct core {
   struct pf_list idle_actors;
   struct pf_map sockets;
   struct pf_map sessions_by_token, sessions_by_id;
+  struct pf_heap idle_sessions; /* by the time at which their clients left */
   struct pf_map submits;
-  struct pf_map results_in;         /* struct result_batch by request id */
-  struct pf_list late_rows;         /* struct late_row: recorded, and not durable yet */
-  struct pf_heap waiters;           /* all, by their time-outs */
-  int64_t result_rows, submit_rows; /* submit_rows: an upper bound */
+  struct pf_map results_in; /* struct result_batch by request id */
+  struct pf_list late_rows; /* struct late_row: recorded, and not durable yet */
+  struct pf_heap waiters;   /* all, by their time-outs */
+  int64_t result_rows, submit_rows;
   int64_t swept_ms, sessions_swept_ms;
   struct core_stats stats;
 };

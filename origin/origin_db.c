@@ -27,7 +27,8 @@ static const char *const migrations[] = {
     " frame BLOB NOT NULL, PRIMARY KEY(session, offset)) WITHOUT ROWID;"
     "CREATE TABLE submits(scope INTEGER NOT NULL, key BLOB NOT NULL, digest BLOB NOT NULL,"
     " job INTEGER NOT NULL, made_ms INTEGER NOT NULL, PRIMARY KEY(scope, key)) WITHOUT ROWID;",
-    /* Keys are kept for days: a sweep that reads all of them each second holds the writer up. */
+    /* Keys are kept for days: a sweep that reads all of them each second holds the writer up.
+     * made_ms is the time of the job's deadline (in older rows that of the submit). */
     "CREATE INDEX submits_by_age ON submits(made_ms);",
 };
 
@@ -75,6 +76,9 @@ enum sql {
   SQL_COUNT,
 };
 
+/* In one transaction, so that none waits long behind it. */
+enum { SWEEP_SUBMITS_MAX = 5000 };
+
 /* A sweep looks at the first rows only, so that it costs the same however many there are. */
 #define SWEEP_WINDOW "512"
 
@@ -106,7 +110,9 @@ static const char *const sql_text[SQL_COUNT] = {
         ") AND done_ms < ?1",
     [SQL_SWEEP_SURPLUS] =
         "DELETE FROM results WHERE id IN (SELECT id FROM results ORDER BY id LIMIT ?1)",
-    [SQL_SWEEP_SUBMITS] = "DELETE FROM submits WHERE made_ms < ?1",
+    [SQL_SWEEP_SUBMITS] = "DELETE FROM submits WHERE (scope, key) IN (SELECT scope, key FROM "
+                          "submits WHERE made_ms < ?1"
+                          " ORDER BY made_ms LIMIT ?2)",
     [SQL_GET_ACTOR] = "SELECT id FROM actors WHERE class = ?1 AND name = ?2",
     [SQL_GET_ACTOR_BY_ID] = "SELECT id, class, name FROM actors WHERE id = ?1",
     [SQL_GET_STATE] = "SELECT key, value FROM state WHERE actor = ?1 ORDER BY key",
@@ -166,6 +172,15 @@ static int apply_sweep_results(struct origin_db *db, struct op *op) {
   store_bind_i64(stmt, 1, op->n - op->m);
   err = store_run(stmt);
   op->m += sqlite3_changes64(db->db);
+  return err;
+}
+
+static int apply_sweep_submits(struct origin_db *db, struct op *op) {
+  sqlite3_stmt *stmt = db->stmts[SQL_SWEEP_SUBMITS];
+  store_bind_i64(stmt, 1, op->w);
+  store_bind_i64(stmt, 2, SWEEP_SUBMITS_MAX);
+  int err = store_run(stmt);
+  op->m = err ? 0 : sqlite3_changes64(db->db);
   return err;
 }
 
@@ -287,8 +302,7 @@ static int apply_op(struct origin_db *db, struct op *op) {
   case OP_SWEEP_RESULTS:
     return apply_sweep_results(db, op);
   case OP_SWEEP_SUBMITS:
-    store_bind_i64(db->stmts[SQL_SWEEP_SUBMITS], 1, op->w);
-    return store_run(db->stmts[SQL_SWEEP_SUBMITS]);
+    return apply_sweep_submits(db, op);
   }
   return PF_EINVAL;
 }

@@ -130,6 +130,8 @@ void job_received_free(struct job_received *received);
 /* ---- sessions.c ---- */
 
 struct session *sessions_find(const struct core *core, uint64_t id);
+/* by: a job of it has come (1) or gone (-1). */
+void sessions_count_job(struct core *core, uint64_t id, int by);
 void sessions_resume(
     struct core *core, struct socket *socket, const struct client_message *message);
 void sessions_ack(struct core *core, struct session *session, int64_t offset);

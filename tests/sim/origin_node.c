@@ -346,10 +346,12 @@ void origin_start(struct sim *sim, struct sim_stores *stores) {
           .result_keep_ms = 1000000000,
           .result_count_max = 1000,
           .session_keep_ms = 1000000000,
+          .sessions_max = 64,
           .session_events_max = 1000,
           .session_bytes_max = 1 << 20,
           .actor_idle_ms = 2000,
           .submit_keep_ms = 1000000000,
+          .submit_count_max = 100000,
           .reannounce_ms = 10000}};
   pf_list_init(&origin->store);
   struct core_start first = {0};

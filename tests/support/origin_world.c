@@ -107,10 +107,12 @@ void world_init(struct world *world, const struct actor_class *const *class_tabl
       .result_keep_ms = 3600000,
       .result_count_max = 100000,
       .session_keep_ms = 1000000000,
+      .sessions_max = 1000,
       .session_events_max = 1000,
       .session_bytes_max = 1 << 20,
       .actor_idle_ms = 60000,
       .submit_keep_ms = 1000000000,
+      .submit_count_max = 100000,
       .reannounce_ms = 60000};
   world->now_ms = 1000;
   pf_list_init(&world->store);

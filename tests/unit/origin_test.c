@@ -596,6 +596,86 @@ static void test_retention_announces_a_gap(void **state) {
   assert_non_null(world_find_frame(world, "\"offset\":4"));
 }
 
+/* A connection that asks for a session; false if it was refused. */
+static bool open_session(struct world *world, uint64_t ws) {
+  size_t refused = world_count_frames(world, "\"code\":\"sessions_full\"");
+  assert_int_equal(core_on_ws_open(&world->core, ws, pf_slice_str("/")), 0);
+  world_say(world, ws, "{\"type\":\"resume\"}");
+  world_settle(world);
+  return world_count_frames(world, "\"code\":\"sessions_full\"") == refused;
+}
+
+static void close_session(struct world *world, uint64_t ws) {
+  world->now_ms += 1000;
+  core_set_time(&world->core, world->now_ms * 1000000, 1700000000000 + world->now_ms);
+  core_on_ws_close(&world->core, ws);
+  world_settle(world);
+}
+
+/* Of four sessions one has a client, one a job, one an event; only the fourth may go. */
+static void test_sessions_max_spares_who_would_lose_something(void **state) {
+  struct world *world = *state;
+  world->limits.sessions_max = 4;
+  for (uint64_t ws = 11; ws <= 14; ws++)
+    assert_true(open_session(world, ws));
+  world_say(world, 12, FETCH("job"));
+  world_say(world, 13, FETCH("event"));
+  world_settle(world);
+  struct hop_job done = world_announced(world, 1);
+  for (uint64_t ws = 12; ws <= 14; ws++)
+    close_session(world, ws);
+  world_deliver(world, &done, 200, NULL);
+  world_settle(world);
+  assert_true(open_session(world, 15));
+  assert_int_equal(world->core.stats.sessions_evicted, 1);
+  assert_int_equal(world_count_rows(world, "sessions"), 4);
+  assert_false(open_session(world, 16)); /* the fifth has a client, too */
+  world_say(world, 16, FETCH("plain"));  /* and goes on without a session */
+  world_settle(world);
+  assert_int_equal(world_count_rows(world, "jobs"), 2);
+  assert_int_equal(world_count_rows(world, "sessions"), 4);
+  assert_int_equal(world_count_rows(world, "events"), 1);
+  world_restart(world);
+  assert_int_equal(core_on_ws_open(&world->core, 21, pf_slice_str("/")), 0);
+  assert_true(world->core.loading);
+  core_on_ws_message(&world->core, 21, pf_slice_str("{\"type\":\"resume\"}"));
+  world_settle(world); /* the client of 11 has not come back, nor that of 15 */
+  assert_int_equal(world_count_rows(world, "sessions"), 4);
+  assert_int_equal(world_count_rows(world, "jobs"), 2);
+  assert_int_equal(world_count_rows(world, "events"), 1);
+}
+
+static void test_sessions_max_takes_the_oldest(void **state) {
+  struct world *world = *state;
+  world->limits.sessions_max = 3;
+  uint64_t first = world->core.next_session;
+  for (uint64_t ws = 11; ws <= 13; ws++)
+    assert_true(open_session(world, ws));
+  assert_int_equal(world->core.stats.sessions_evicted, 0);
+  close_session(world, 12); /* left first */
+  close_session(world, 11);
+  assert_true(open_session(world, 14));
+  assert_true(open_session(world, 15));
+  assert_int_equal(world->core.stats.sessions_evicted, 2);
+  assert_int_equal(world->core.sessions_by_id.count, 3);
+  assert_false(open_session(world, 16));
+  assert_int_equal(world->core.next_session, first + 5);
+}
+
+/* A limit that was lowered is reached step by step. */
+static void test_sessions_max_lowered(void **state) {
+  struct world *world = *state;
+  for (uint64_t ws = 100; ws < 300; ws++) {
+    assert_true(open_session(world, ws));
+    close_session(world, ws);
+  }
+  world->limits.sessions_max = 1;
+  for (uint64_t ws = 300; ws < 303; ws++)
+    assert_false(open_session(world, ws));
+  assert_true(open_session(world, 303));
+  assert_int_equal(world_count_rows(world, "sessions"), 1);
+}
+
 /* An id that returned would meet the submit keys and late results of the session that had it. */
 static void test_session_ids_never_return(void **state) {
   struct world *world = *state;
@@ -680,10 +760,53 @@ static void test_submit_keys_are_forgotten_by_age(void **state) {
   world->limits.submit_keep_ms = 100000;
   world_say(world, 7, KEYED("a", "http://127.0.0.1:1/"));
   world_settle(world);
-  world_advance(world, 100000);
+  world_advance(world, WIRE_DEADLINE_MS_DEFAULT + 100000); /* from its job's deadline on */
   assert_int_equal(world_count_rows(world, "submits"), 1);
   world_advance(world, 1001);
   assert_int_equal(world_count_rows(world, "submits"), 0);
+}
+
+static void say_keyed(struct world *world, int key) {
+  char text[160];
+  snprintf(text, sizeof(text),
+      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/\",\"clientId\":\"c%d\","
+      "\"submitKey\":\"k%d\"}",
+      key, key);
+  world_say(world, 7, text);
+  world_settle(world);
+}
+
+static void test_submit_count_max(void **state) {
+  struct world *world = *state;
+  world->limits.submit_count_max = 2;
+  world->limits.submit_keep_ms = 100000;
+  say_keyed(world, 1);
+  struct hop_job job = world_announced(world, 0);
+  world_deliver(world, &job, 200, NULL);
+  say_keyed(world, 2);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 0);
+  say_keyed(world, 3);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 1);
+  core_on_api_fetch(&world->core, 99, pf_slice_str("proxy"), pf_slice_str("default"),
+      pf_slice_str("{\"url\":\"http://127.0.0.1:1/\",\"submitKey\":\"k4\"}"), 0);
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 99)->code, 503);
+  /* What is known stays so, done or not, and what has no key needs no room. */
+  say_keyed(world, 1);
+  say_keyed(world, 2);
+  world_say(world, 7, FETCH("free"));
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 1);
+  assert_int_equal(world_count_rows(world, "submits"), 2);
+  assert_int_equal(world_count_rows(world, "jobs"), 2);
+  world_advance(world, WIRE_DEADLINE_MS_DEFAULT + 100001);
+  world_advance(world, 1000);
+  assert_int_equal(world_count_rows(world, "submits"), 0);
+  assert_int_equal(world->core.submit_rows, 0);
+  say_keyed(world, 3);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 1);
+  world_restart(world);
+  assert_int_equal(world->core.submit_rows, 1);
 }
 
 /* Between the commit's closing and its end the job is neither pending nor a stored result. */
@@ -938,11 +1061,15 @@ int main(void) {
       TEST(test_a_taken_over_socket_is_not_heard),
       TEST(test_session_of_another_actor_is_unknown),
       TEST(test_retention_announces_a_gap),
+      TEST(test_sessions_max_spares_who_would_lose_something),
+      TEST(test_sessions_max_takes_the_oldest),
+      TEST(test_sessions_max_lowered),
       TEST(test_session_ids_never_return),
       TEST(test_connected_session_outlives_a_restart),
       TEST(test_two_takeovers_at_once_replay_each_event_once),
       TEST(test_submit_key_gives_the_same_job),
       TEST(test_submit_keys_are_forgotten_by_age),
+      TEST(test_submit_count_max),
       TEST(test_submit_key_of_a_job_that_is_finishing),
       TEST(test_pending_max),
       TEST(test_pending_bytes_max),
