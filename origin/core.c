@@ -61,6 +61,7 @@ void core_init(struct core *core, const struct origin_edge *edge, void *edge_arg
   pf_list_init(&core->idle_actors);
   pf_list_init(&core->lookups);
   pf_list_init(&core->late_rows);
+  pf_list_init(&core->listings);
   core->open = commit_new(1, 0);
 }
 

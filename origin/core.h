@@ -40,8 +40,10 @@ enum lookup_kind {
   LOOKUP_RESULT,  /* by id: {id, n, flag, a = message, b = body, c = whom, d = late message} */
   LOOKUP_EVENTS,  /* session id, offset > n, at most LOOKUP_PAGE: {n = offset, a = frame} */
   LOOKUP_SUBMIT,  /* by scope id and key: {other = job, b = digest} */
+  LOOKUP_JOB_IDS, /* jobs with id > n, at most LOOKUP_IDS_PAGE, ascending: {id} */
 };
 #define LOOKUP_PAGE 512
+#define LOOKUP_IDS_PAGE 1000
 
 struct lookup_row {
   struct lookup_row *next;
@@ -272,6 +274,7 @@ struct core {
   struct pf_map submits;
   struct pf_map results_in; /* struct result_batch by request id */
   struct pf_list late_rows; /* struct late_row: recorded, and not durable yet */
+  struct pf_list listings;  /* struct listing: of jobs, for operators */
   struct pf_heap waiters;   /* all, by their time-outs */
   int64_t result_rows, submit_rows;
   int64_t swept_ms, sessions_swept_ms;
@@ -318,10 +321,11 @@ void core_on_api_job(struct core *core, uint64_t request, struct pf_job_id id, i
 void core_on_api_body(struct core *core, uint64_t request, struct pf_job_id id);
 /* Ends a pending job; throws a parked one away. */
 void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id);
-/* The jobs that are not done, oldest first, at most limit (and CORE_LIST_MAX); state empty = all.
- */
+/* The jobs that are not done, oldest first, at most limit (and CORE_LIST_MAX), with ids above that
+ * of after; state empty = all. Looked at page by page, however many there are. */
 #define CORE_LIST_MAX 1000
-void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit);
+void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit,
+    struct pf_job_id after);
 /* Gives a parked job a new budget of runs. */
 void core_on_api_rerun(struct core *core, uint64_t request, struct pf_job_id id);
 

@@ -67,6 +67,7 @@ enum sql {
   SQL_GET_RESULT,
   SQL_GET_EVENTS,
   SQL_GET_SUBMIT,
+  SQL_GET_JOB_IDS,
   SQL_META_GET,
   SQL_META_PUT,
   SQL_MAX_ACTOR,
@@ -76,7 +77,7 @@ enum sql {
   SQL_COUNT,
 };
 
-/* In one transaction, so that none waits long behind it. */
+/* In one transaction (and those of the same millisecond), so that none waits long behind it. */
 enum { SWEEP_SUBMITS_MAX = 5000 };
 
 /* A sweep looks at the first rows only, so that it costs the same however many there are. */
@@ -110,9 +111,10 @@ static const char *const sql_text[SQL_COUNT] = {
         ") AND done_ms < ?1",
     [SQL_SWEEP_SURPLUS] =
         "DELETE FROM results WHERE id IN (SELECT id FROM results ORDER BY id LIMIT ?1)",
-    [SQL_SWEEP_SUBMITS] = "DELETE FROM submits WHERE (scope, key) IN (SELECT scope, key FROM "
-                          "submits WHERE made_ms < ?1"
-                          " ORDER BY made_ms LIMIT ?2)",
+    /* By the index alone: a scope can have millions of keys. */
+    [SQL_SWEEP_SUBMITS] =
+        "DELETE FROM submits WHERE made_ms <= coalesce((SELECT made_ms FROM submits"
+        " WHERE made_ms < ?1 ORDER BY made_ms LIMIT 1 OFFSET ?2), ?1 - 1)",
     [SQL_GET_ACTOR] = "SELECT id FROM actors WHERE class = ?1 AND name = ?2",
     [SQL_GET_ACTOR_BY_ID] = "SELECT id, class, name FROM actors WHERE id = ?1",
     [SQL_GET_STATE] = "SELECT key, value FROM state WHERE actor = ?1 ORDER BY key",
@@ -126,6 +128,7 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_GET_EVENTS] = "SELECT offset, frame FROM events WHERE session = ?1 AND offset > ?2"
                        " ORDER BY offset LIMIT ?3",
     [SQL_GET_SUBMIT] = "SELECT job, digest FROM submits WHERE scope = ?1 AND key = ?2",
+    [SQL_GET_JOB_IDS] = "SELECT id FROM jobs WHERE id > ?1 ORDER BY id LIMIT ?2",
     [SQL_META_GET] = "SELECT value FROM meta WHERE key = ?1",
     [SQL_META_PUT] = "INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)",
     [SQL_MAX_ACTOR] = "SELECT coalesce(max(id), 0) FROM actors",
@@ -178,7 +181,7 @@ static int apply_sweep_results(struct origin_db *db, struct op *op) {
 static int apply_sweep_submits(struct origin_db *db, struct op *op) {
   sqlite3_stmt *stmt = db->stmts[SQL_SWEEP_SUBMITS];
   store_bind_i64(stmt, 1, op->w);
-  store_bind_i64(stmt, 2, SWEEP_SUBMITS_MAX);
+  store_bind_i64(stmt, 2, SWEEP_SUBMITS_MAX - 1);
   int err = store_run(stmt);
   op->m = err ? 0 : sqlite3_changes64(db->db);
   return err;
@@ -397,6 +400,10 @@ static void read_submit_row(struct lookup *lookup, sqlite3_stmt *stmt) {
   row->b = keep(lookup, stmt, 1);
 }
 
+static void read_id_row(struct lookup *lookup, sqlite3_stmt *stmt) {
+  lookup_add_row(lookup)->id = store_column_u64(stmt, 0);
+}
+
 static int read_rows(struct lookup *lookup, sqlite3_stmt *stmt,
     void (*read_row)(struct lookup *lookup, sqlite3_stmt *stmt)) {
   int err;
@@ -437,6 +444,11 @@ int origin_db_lookup(struct origin_db *db, struct lookup *lookup) {
     store_bind_u64(stmt, 1, lookup->id);
     store_bind_blob(stmt, 2, lookup->key);
     return read_rows(lookup, stmt, read_submit_row);
+  case LOOKUP_JOB_IDS:
+    stmt = db->stmts[SQL_GET_JOB_IDS];
+    store_bind_i64(stmt, 1, lookup->n);
+    store_bind_i64(stmt, 2, LOOKUP_IDS_PAGE);
+    return read_rows(lookup, stmt, read_id_row);
   }
   return PF_EINVAL;
 }

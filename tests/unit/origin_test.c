@@ -326,23 +326,28 @@ static void test_end_of_a_job_that_nobody_knows_is_not_told(void **state) {
   assert_int_equal(world->announcements.count, 0);
 }
 
-/* Nobody confirms, and one more than the limit: the oldest is left to the watermark. */
-static void test_endings_max(void **state) {
-  struct world *world = *state;
+/* Accepted by the queue, in batches. */
+static void make_jobs(struct world *world, int count) {
   enum { BATCH = 4096 };
   char text[160];
-  uint64_t first = world->core.next_local;
-  world->limits.pending_max = 100000;
-  for (int left = ENDINGS_MAX + 1; left > 0; left -= BATCH) {
+  world->limits.pending_max = 1000000;
+  for (; count > 0; count -= BATCH) {
     snprintf(text, sizeof(text),
         "{\"type\":\"start-batch-fetch\",\"batchId\":\"b%d\",\"count\":%d,\"url\":"
         "\"http://127.0.0.1:1/\"}",
-        left, left < BATCH ? left : BATCH);
+        count, count < BATCH ? count : BATCH);
     world_say(world, 7, text);
     world_settle(world);
     world_accept_all(world, HOP_JOB_QUEUED);
     world_settle(world);
   }
+}
+
+/* Nobody confirms, and one more than the limit: the oldest is left to the watermark. */
+static void test_endings_max(void **state) {
+  struct world *world = *state;
+  uint64_t first = world->core.next_local;
+  make_jobs(world, ENDINGS_MAX + 1);
   core_on_queue_down(&world->core);
   for (uint64_t local = first; local <= first + ENDINGS_MAX; local++) {
     if (local == first + ENDINGS_MAX) assert_int_equal(core_endings(&world->core), ENDINGS_MAX);
@@ -809,6 +814,24 @@ static void test_submit_count_max(void **state) {
   assert_int_equal(world->core.submit_rows, 1);
 }
 
+/* Millions of keys that expire together go a few at a time. */
+static void test_submit_sweep_is_bounded(void **state) {
+  struct world *world = *state;
+  world->limits.submit_keep_ms = 1000;
+  assert_int_equal(sqlite3_exec(world->db,
+                       "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
+                       "5001) INSERT INTO submits SELECT 1, CAST(i AS BLOB), x'00', i, i FROM n",
+                       NULL, NULL, NULL),
+      SQLITE_OK);
+  world_restart(world);
+  assert_int_equal(world->core.submit_rows, 5001);
+  world_advance(world, 1000);
+  assert_int_equal(world_count_rows(world, "submits"), 1);
+  world_advance(world, 1000);
+  assert_int_equal(world_count_rows(world, "submits"), 0);
+  assert_int_equal(world->core.submit_rows, 0);
+}
+
 /* Between the commit's closing and its end the job is neither pending nor a stored result. */
 static void test_submit_key_of_a_job_that_is_finishing(void **state) {
   struct world *world = *state;
@@ -827,6 +850,59 @@ static void test_submit_key_of_a_job_that_is_finishing(void **state) {
   assert_non_null(world_find_response(world, 99));
   assert_int_equal(world_find_response(world, 99)->code, 200);
   assert_int_equal(world->core.waiters.count, 0);
+}
+
+/* ---- lists for operators ---- */
+
+static const char *list(
+    struct world *world, const char *state, int64_t limit, uint64_t after, unsigned *ret_steps) {
+  struct pf_job_id id = {world->core.origin_id, after};
+  *ret_steps = 0;
+  world_forget_records(world);
+  core_on_api_list(&world->core, 99, pf_slice_str(state), limit, id);
+  for (; world->responses.count == 0; ++*ret_steps)
+    assert_true(world_step(world));
+  assert_int_equal(world->responses.items[0].code, 200);
+  return world->responses.items[0].text;
+}
+
+static size_t count_text(const char *text, const char *part) {
+  size_t count = 0;
+  for (; (text = strstr(text, part)) != NULL; text++)
+    count++;
+  return count;
+}
+
+/* Each step looks at a page, whether or not anything in it is wanted. */
+static void test_long_list_is_read_in_pages(void **state) {
+  struct world *world = *state;
+  enum { JOBS = 100000, PAGES = JOBS / LOOKUP_IDS_PAGE };
+  unsigned steps;
+  uint64_t first = world->core.next_local, after = 0;
+  make_jobs(world, JOBS);
+  const char *text = list(world, "", 1, 0, &steps);
+  assert_int_equal(steps, 1);
+  assert_non_null(strstr(text, "\"total\":100000"));
+  text = list(world, "parked", 100, 0, &steps);
+  assert_in_range(steps, PAGES, PAGES + 1);
+  assert_non_null(strstr(text, "\"jobs\":[]"));
+  assert_non_null(strstr(text, "\"total\":0"));
+  assert_null(strstr(text, "\"next\""));
+  size_t listed = 0;
+  char id[PF_ID_TEXT];
+  do { /* all of them, each once, the oldest first */
+    text = list(world, "enqueued", CORE_LIST_MAX + 1, after, &steps);
+    size_t count = count_text(text, "\"reqId\"");
+    assert_true(count <= CORE_LIST_MAX && steps <= 2);
+    for (size_t i = 0; i < count; i++) {
+      pf_job_id_print(id, (struct pf_job_id){world->core.origin_id, first + listed++});
+      assert_non_null(text = strstr(text, id));
+    }
+    after = first + listed - 1;
+  } while ((text = strstr(text, "\"next\":")) != NULL);
+  assert_int_equal(listed, JOBS);
+  text = list(world, "", 0, 0, &steps);
+  assert_non_null(strstr(text, "\"jobs\":[]"));
 }
 
 /* ---- limits ---- */
@@ -1070,7 +1146,9 @@ int main(void) {
       TEST(test_submit_key_gives_the_same_job),
       TEST(test_submit_keys_are_forgotten_by_age),
       TEST(test_submit_count_max),
+      TEST(test_submit_sweep_is_bounded),
       TEST(test_submit_key_of_a_job_that_is_finishing),
+      TEST(test_long_list_is_read_in_pages),
       TEST(test_pending_max),
       TEST(test_pending_bytes_max),
       TEST(test_full_disk_refuses_new_work_only),
