@@ -29,7 +29,7 @@ enum op_kind {
   OP_JOB_PARK,       /* id, a = why: kept, and reported, but no longer tried */
   OP_JOB_UNPARK,     /* id: it gets a new budget of runs */
   OP_JOB_DELETE,     /* id */
-  OP_RESULT_PUT,     /* id, other = actor, n = wall ms, flag = ended by the origin, a = result
+  OP_RESULT_PUT,     /* id, other = actor, n = wall ms, flag = takes a late result, a = result
                       * message, b = body, c = whom a late result is for */
   OP_RESULT_LATE,    /* id, a = late result message */
   OP_SESSION_PUT,    /* id, other = actor, n = next offset, m = acked, a = token, wall in w */

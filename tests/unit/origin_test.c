@@ -396,6 +396,63 @@ static void test_late_result_twice_at_once(void **state) {
   assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
 }
 
+/* Not only the origin declares failures: the executor that the queue gave up may still have the
+ * target's answer. */
+static void test_late_result_after_the_queue_gave_up(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  uint64_t request = world_declare(world, &job, OUTCOME_EXECUTOR_LOST);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_ACCEPTED);
+  assert_non_null(world_find_frame(world, "\"code\":\"executor_lost\""));
+  request = world_declare(world, &job, OUTCOME_EXECUTOR_LOST); /* its answer was lost */
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 0);
+  request = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
+}
+
+/* A failure of the attempt itself is its end: whatever comes again is a copy. */
+static void test_no_late_result_after_an_answer(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  world_deliver(world, &job, 0, NULL);
+  world_settle(world);
+  uint64_t request = world_deliver(world, &job, 0, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_DUPLICATE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 0);
+}
+
+/* While the end is being written there is nothing yet that could hold a late result. */
+static void test_late_result_meets_the_end(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  core_on_api_cancel(&world->core, 5, job.job);
+  core_flush(&world->core);
+  assert_int_equal(world->core.job_count[JOB_FINISHING], 1);
+  uint64_t request = world_deliver(world, &job, 200, NULL);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_RETRY);
+  world_settle(world);
+  request = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
+}
+
 static void test_deadline_ends_a_job_once(void **state) {
   struct world *world = *state;
   world_say(world, 7,
@@ -1128,6 +1185,9 @@ int main(void) {
       TEST(test_endings_max),
       TEST(test_late_result_needs_the_capability),
       TEST(test_late_result_twice_at_once),
+      TEST(test_late_result_after_the_queue_gave_up),
+      TEST(test_no_late_result_after_an_answer),
+      TEST(test_late_result_meets_the_end),
       TEST(test_deadline_ends_a_job_once),
       TEST(test_job_lost_by_the_queue),
       TEST(test_batch_counts_across_a_restart),
