@@ -171,7 +171,7 @@ static void post_execute(struct app *app, const struct web_request *req) {
   struct pf_slice type;
   /* No web page can send this type without asking first, and nobody answers that question. */
   if (!web_request_header(req, "content-type", &type) || !pf_slice_is(type, HTTP_CONTENT_BATCH)) {
-    refuse(app, req, 415, "bad_content_type", "expected " HTTP_CONTENT_BATCH);
+    refuse(app, req, 415, "unsupported_media_type", "expected " HTTP_CONTENT_BATCH);
     return;
   }
   pf_buf_init(&answer, ANSWER_MAX);

@@ -319,7 +319,7 @@ static void route_call(
   struct pf_slice type;
   if (route->type &&
       (!web_request_header(req, "content-type", &type) || !pf_slice_is(type, route->type)))
-    refuse(app, req, 415, "bad_content_type", route->type);
+    refuse(app, req, 415, "unsupported_media_type", route->type);
   else if (route->plain)
     route->plain(app, req);
   else

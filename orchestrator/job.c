@@ -92,14 +92,20 @@ static int64_t ready_until_us(const struct job *job) {
   return job->queue_until_us;
 }
 
+/* When a job that nobody has must be looked at. */
+static int64_t due_us(const struct job *job) {
+  if (job->state == JOB_READY) return ready_until_us(job);
+  return job->due_us < job->deadline_us ? job->due_us : job->deadline_us;
+}
+
 static void state_enter(struct queue *queue, struct job *job) {
   switch (job->state) {
   case JOB_READY:
     ready_push(queue, job, job->attempt > 0);
-    job_timer(queue, job, ready_until_us(job));
+    job_timer(queue, job, due_us(job));
     break;
   case JOB_WAITING:
-    job_timer(queue, job, job->due_us < job->deadline_us ? job->due_us : job->deadline_us);
+    job_timer(queue, job, due_us(job));
     break;
   case JOB_LEASED:
     lease_attach(job, job->executor);
@@ -155,6 +161,17 @@ void job_free(struct queue *queue, struct job *job) {
   job->origin->jobs--;
   host_unref(queue, job->host);
   free(job);
+}
+
+void job_prolong(struct queue *queue, struct job *job, int64_t deadline_ms, int64_t now_us) {
+  int64_t deadline_us = later_us(now_us, deadline_ms);
+  if (deadline_us <= job->deadline_us) return;
+  job->deadline_us = deadline_us;
+  if (job->state == JOB_READY || job->state == JOB_WAITING) job_timer(queue, job, due_us(job));
+}
+
+bool job_is_over(const struct job *job) {
+  return job->id.local < job->origin->low;
 }
 
 void job_close(struct queue *queue, struct job *job) {

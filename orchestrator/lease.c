@@ -54,16 +54,19 @@ void lease_detach(struct job *job) {
 }
 
 /* Whether anything was sent is for the origin and START to say. */
-void lease_lose(struct queue *queue, struct job *job, bool executor_gone) {
+void lease_lose(struct queue *queue, struct job *job, bool blamed) {
   queue->counters.leases_lost++;
-  if (executor_gone) job->lost++;
+  job->lost += blamed;
+  job->blamed = blamed;
   job_ask(queue, job);
 }
 
 void executor_lose(struct queue *queue, struct executor *executor) {
   if (executor->known && !executor->leaving) queue->counters.executors_lost++;
+  /* Of many jobs all but one are innocent, and nothing tells which: then none is blamed. */
+  bool blamed = !executor->leaving && executor->leased_count <= QUEUE_SUSPECTS_MAX;
   PF_LIST_EACH(it, &executor->leased) {
-    lease_lose(queue, pf_container_of(it, struct job, link), !executor->leaving);
+    lease_lose(queue, pf_container_of(it, struct job, link), blamed);
   }
   PF_ASSERT(executor->leased_count == 0);
   effects_executor_gone(queue, executor);
@@ -138,9 +141,13 @@ static bool held_renew(
     struct queue *queue, struct executor *executor, const struct hop_held *held) {
   struct job *job = job_find(queue, held->job);
   if (!job || !pf_fence_eq(job->fence, held->fence) || job->doubted) return false;
+  if (job_is_over(job)) {
+    job_close(queue, job);
+    return false;
+  }
   if (job->state == JOB_ASKING && job->was_leased && job->executor_id == executor->id &&
       job->incarnation == executor->incarnation) {
-    if (job->lost > 0) job->lost--;
+    job->lost -= job->blamed;
     job->executor = executor;
     job_move(queue, job, JOB_LEASED);
   }
@@ -217,7 +224,7 @@ int queue_heartbeat(struct queue *queue, const struct hop_heartbeat *beat, struc
 bool queue_start(struct queue *queue, const struct hop_held *held, int64_t now_us) {
   struct job *job = job_find(queue, held->job);
   bool go = job && job->state == JOB_LEASED && pf_fence_eq(job->fence, held->fence) &&
-            job->executor->lease.key > now_us;
+            job->executor->lease.key > now_us && !job_is_over(job);
   if (!go) return queue->counters.start_refused++, false;
   if (!job->started) queue->counters.started++;
   job->started = true;

@@ -148,6 +148,7 @@ struct hop_job_reply queue_put(struct queue *queue, const struct hop_job *item,
   if (item->end) {
     reply.answer = put_end(queue, origin, job, item);
   } else if (job) {
+    job_prolong(queue, job, item->deadline_ms, now_us);
     reply.answer = put_answer(HOP_JOB_KNOWN, &queue->counters.known);
   } else if (item->job.local < origin->low || tombstones_has(&origin->tombs, item->job.local)) {
     reply.answer = put_answer(HOP_JOB_DONE, &queue->counters.done_again);
@@ -232,6 +233,11 @@ static void pending_decide(struct queue *queue, struct job *job, int64_t now_us)
     job_exhaust(queue, job, OUTCOME_EXECUTOR_LOST, certainty);
   } else if (now_us >= job->deadline_us) {
     job_timer(queue, job, now_us + OVERDUE_ASK_MS * US_PER_MS); /* the origin is about to end it */
+  } else if (job->was_leased && job->attempt > 1) {
+    /* Jobs that were lost together part ways, so that one of them that takes executors down does
+     * not use up the attempts of the others. */
+    job_wait(queue, job, retry_delay_ms(&queue->config.retry, job->attempt - 1, 0, &queue->rand),
+        now_us);
   } else {
     job_ready(queue, job);
   }

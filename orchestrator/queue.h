@@ -35,6 +35,7 @@
 #define QUEUE_ORIGINS_MAX 4096
 #define QUEUE_SLOTS_MAX 1000000 /* of one executor */
 #define QUEUE_LOST_MAX 3        /* executors that one job may take down */
+#define QUEUE_SUSPECTS_MAX 4    /* held by a lost executor: of more, none is blamed */
 #define QUEUE_MISSED_MAX 2      /* heartbeats that may not list a taken job */
 #define QUEUE_FENCE_BLOCK 65536 /* counters reserved by one write */
 

@@ -84,6 +84,7 @@ struct job {
   bool started;    /* LEASED, ASKING: START was granted for this fence */
   bool taken;      /* LEASED: the executor has it */
   bool was_leased; /* ASKING: it came here by a lost lease */
+  bool blamed;     /* ASKING: and that counted in `lost` */
   bool doubted;    /* an older epoch may have sent it: never dispatch, see load.c */
   bool asked;      /* a call about this version is under way */
   bool stored;     /* its insert was handed out */
@@ -127,6 +128,12 @@ void job_enter(struct queue *queue, struct job *job, enum job_state state);
 /* The only function that changes job->state. */
 void job_move(struct queue *queue, struct job *job, enum job_state to);
 void job_timer(struct queue *queue, struct job *job, int64_t at_us);
+/* Announced again: the deadline is the origin's, and what it has left may have grown (its machine's
+ * clock went back, and it was started anew). */
+void job_prolong(struct queue *queue, struct job *job, int64_t deadline_ms, int64_t now_us);
+/* Its origin has finished with it, though its `end` has not come: it got lost, or the origin was
+ * started anew since. */
+bool job_is_over(const struct job *job);
 /* Ended: tombstone, delete, free. */
 void job_close(struct queue *queue, struct job *job);
 void job_free(struct queue *queue, struct job *job); /* without a trace: queue_free only */
@@ -155,7 +162,8 @@ int64_t executor_credit(const struct executor *executor);
 void executor_lose(struct queue *queue, struct executor *executor);
 void lease_attach(struct job *job, struct executor *executor);
 void lease_detach(struct job *job);
-void lease_lose(struct queue *queue, struct job *job, bool executor_gone);
+/* blamed: the job may be what took its executor down. */
+void lease_lose(struct queue *queue, struct job *job, bool blamed);
 void lease_tick(struct queue *queue, int64_t now_us);
 
 /* ---- origins.c ---- */

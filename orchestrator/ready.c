@@ -103,8 +103,8 @@ void ready_schedule(struct queue *queue, int64_t now_us) {
     struct job *job = pf_container_of(host->ready.next, struct job, link);
     pf_list_del(&host->ring);
     pf_list_push(&queue->ring, &host->ring); /* its next turn comes after the others' */
-    if (job->id.local < job->origin->low)
-      job_close(queue, job); /* its origin has finished with it: an `end` got lost */
+    if (job_is_over(job))
+      job_close(queue, job);
     else if (now_us >= job->deadline_us)
       job_ask(queue, job);
     else

@@ -1,8 +1,12 @@
 /* Telling the queue what is pending, until it is done.
  *
+ * The end that the origin itself gives a job is told until the queue has confirmed it: a queue that
+ * does not hear of it would go on fetching.
+ *
  * A job is announced once its row is durable. Until the queue has accepted it, it is announced
  * again with a growing pause; afterwards rarely, in case the queue loses its memory without a new
  * epoch. A new epoch makes everything due at once. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "origin/parts.h"
@@ -25,13 +29,99 @@ void announce_now(struct core *core, struct job *job) {
   pf_list_push(&core->announce_ready, &job->ready);
 }
 
-static void announce_later(struct core *core, struct job *job, int64_t ms) {
-  /* Half to full pause: a crowd that failed together does not return together. */
+/* Half to full pause: a crowd that failed together does not return together. */
+static int64_t later_ns(struct core *core, int64_t ms) {
   int64_t jittered_ms = ms / 2 + (int64_t)pf_rand_below(&core->rand, (uint64_t)(ms / 2 + 1));
-  pf_heap_set(&core->announces, &job->announce, core->now_ns + jittered_ms * 1000000);
+  return core->now_ns + jittered_ms * 1000000;
 }
 
+static void announce_later(struct core *core, struct job *job, int64_t ms) {
+  pf_heap_set(&core->announces, &job->announce, later_ns(core, ms));
+}
+
+static int64_t retry_ms(const struct core *core) {
+  return core->announce_retry_ms ? core->announce_retry_ms : RETRY_MS_FIRST;
+}
+
+/* ---- jobs that are over ---- */
+
+static bool ending_eq(const struct pf_map_node *node, const void *arg) {
+  return pf_container_of(node, struct ending, node)->local == *(const uint64_t *)arg;
+}
+
+static struct ending *ending_find(const struct core *core, uint64_t local) {
+  struct pf_map_node *node = pf_map_find(&core->endings, pf_hash_u64(local), ending_eq, &local);
+  return node ? pf_container_of(node, struct ending, node) : NULL;
+}
+
+static void ending_free(struct core *core, struct ending *ending) {
+  pf_map_del(&core->endings, &ending->node);
+  pf_list_del(&ending->link);
+  pf_heap_del(&core->endings_again, &ending->again);
+  free(ending);
+}
+
+/* One that is under way at this moment needs no help: its call is answered or fails soon. */
+static void endings_make_room(struct core *core) {
+  struct pf_heap_node *again = pf_heap_first(&core->endings_again);
+  if (again)
+    ending_free(core, pf_container_of(again, struct ending, again));
+  else if (!pf_list_empty(&core->endings_ready))
+    ending_free(core, pf_container_of(core->endings_ready.next, struct ending, link));
+}
+
+void announce_end(struct core *core, uint64_t local) {
+  if (core->endings.count >= ENDINGS_MAX) endings_make_room(core);
+  struct ending *ending = pf_alloc(sizeof(*ending));
+  ending->local = local;
+  pf_map_put(&core->endings, &ending->node, pf_hash_u64(local));
+  pf_list_push(&core->endings_ready, &ending->link);
+}
+
+static void ending_send(struct core *core, const struct ending *ending) {
+  struct hop_job item = {.job = {core->origin_id, ending->local}, .end = true};
+  struct pf_buf head;
+  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
+  hop_job_encode(&head, &item);
+  core->announcing++;
+  core->edge.announce(core->edge_arg, ending->local, pf_buf_view(&head), (struct pf_slice){0});
+  pf_buf_done(&head);
+}
+
+/* The answer may be that of the job's own announcement, which left earlier: only `done` says that
+ * the queue knows of the end (by this call, or by the watermark). */
+static void ending_answered(
+    struct core *core, struct ending *ending, int err, const struct hop_job_reply *reply) {
+  if (err && pf_list_empty(&ending->link))
+    pf_heap_set(&core->endings_again, &ending->again, later_ns(core, retry_ms(core)));
+  else if (!err && (reply->answer == HOP_JOB_DONE || reply->answer == HOP_JOB_REFUSED))
+    ending_free(core, ending);
+}
+
+/* Those that are due by this time, as all are when the queue is back. */
+static void endings_due(struct core *core, int64_t until_ns) {
+  for (;;) {
+    struct pf_heap_node *first = pf_heap_first(&core->endings_again);
+    if (!first || first->key > until_ns) return;
+    pf_heap_del(&core->endings_again, first);
+    pf_list_push(&core->endings_ready, &pf_container_of(first, struct ending, again)->link);
+  }
+}
+
+static void ending_free_each(struct pf_map_node *node, void *arg) {
+  ending_free(arg, pf_container_of(node, struct ending, node));
+}
+
+void announce_done(struct core *core) {
+  pf_map_each(&core->endings, ending_free_each, core);
+  pf_map_done(&core->endings);
+  pf_heap_done(&core->endings_again);
+}
+
+/* ---- jobs that are pending ---- */
+
 void announce_tick(struct core *core) {
+  endings_due(core, core->now_ns);
   for (;;) {
     struct pf_heap_node *first = pf_heap_first(&core->announces);
     if (!first || first->key > core->now_ns) return;
@@ -81,6 +171,9 @@ static bool epoch_missing(const struct core *core, const struct job *job) {
 }
 
 void announce_pump(struct core *core) {
+  for (struct pf_list *link;
+       core->announcing < IN_FLIGHT_MAX && (link = pf_list_pop(&core->endings_ready)) != NULL;)
+    ending_send(core, pf_container_of(link, struct ending, link));
   while (core->announcing < IN_FLIGHT_MAX) {
     struct pf_list *link = pf_list_pop(&core->announce_ready);
     if (!link) return;
@@ -149,14 +242,18 @@ static void on_accepted(struct core *core, struct job *job, const struct hop_job
 void core_on_announced(
     struct core *core, uint64_t local, int err, const struct hop_job_reply *reply) {
   core->announcing--;
+  struct ending *ending = ending_find(core, local);
+  if (ending) ending_answered(core, ending, err, reply);
   struct job *job = jobs_find(core, local);
   if (job) job->announcing = false;
-  if (!job || job->state != JOB_PENDING) return;
+  if (!job || job->state != JOB_PENDING) {
+    if (!err) announce_pump(core);
+    return;
+  }
   /* It is in our own row, should it be wanted again; small ones stay while the queue is away. */
   if (!err || job->request.len > REQUEST_KEPT_MAX) jobs_release_request(core, job);
   if (err) {
-    int64_t ms = core->announce_retry_ms ? core->announce_retry_ms : RETRY_MS_FIRST;
-    announce_later(core, job, ms);
+    announce_later(core, job, retry_ms(core));
     return;
   }
   switch (reply->answer) {
@@ -202,18 +299,9 @@ void core_on_queue_epoch(struct core *core, uint64_t epoch) {
   core->queue_epoch = epoch;
   core->announce_retry_ms = 0;
   if (renewed || returned) {
+    endings_due(core, INT64_MAX);
     make_due(core, &core->jobs_old, renewed);
     make_due(core, &core->jobs_live, renewed);
   }
   announce_pump(core);
-}
-
-void announce_end(struct core *core, uint64_t local) {
-  struct hop_job item = {.job = {core->origin_id, local}, .end = true};
-  struct pf_buf head;
-  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
-  hop_job_encode(&head, &item);
-  core->announcing++;
-  core->edge.announce(core->edge_arg, local, pf_buf_view(&head), (struct pf_slice){0});
-  pf_buf_done(&head);
 }

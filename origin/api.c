@@ -122,21 +122,27 @@ static void route_actors(
         prefer_wait_ms(request));
 }
 
-/* GET /v1/jobs?state=&limit= */
+/* GET /v1/jobs?state=&limit=&after= */
 static void route_list(struct origin *origin, const struct web_request *request) {
-  struct pf_buf state, limit;
+  struct pf_buf state, limit, after;
+  struct pf_job_id id = {0};
   pf_buf_init(&state, 64);
   pf_buf_init(&limit, 64);
+  pf_buf_init(&after, 64);
   web_query_param(request->query, "state", &state);
   bool limited = web_query_param(request->query, "limit", &limit);
+  bool paged = web_query_param(request->query, "after", &after);
   pf_buf_append(&limit, "", 1);
   if (request->method != WEB_GET)
     respond_no_method(origin, request, "GET");
+  else if (paged && pf_job_id_parse(&id, after.data, after.len))
+    respond_error(origin, request, 400, "bad_id", "a job id is 32 hex digits");
   else
     core_on_api_list(origin_enter(origin), request->id, pf_buf_view(&state),
-        limited && !limit.err ? strtoll(limit.data, NULL, 10) : 100);
+        limited && !limit.err ? strtoll(limit.data, NULL, 10) : 100, id);
   pf_buf_done(&state);
   pf_buf_done(&limit);
+  pf_buf_done(&after);
 }
 
 /* What is below a job: its body to read, or a parked job to run again. */

@@ -29,17 +29,19 @@ enum op_kind {
   OP_JOB_PARK,       /* id, a = why: kept, and reported, but no longer tried */
   OP_JOB_UNPARK,     /* id: it gets a new budget of runs */
   OP_JOB_DELETE,     /* id */
-  OP_RESULT_PUT,     /* id, other = actor, n = wall ms, flag = ended by the origin, a = result
+  OP_RESULT_PUT,     /* id, other = actor, n = wall ms, flag = takes a late result, a = result
                       * message, b = body, c = whom a late result is for */
   OP_RESULT_LATE,    /* id, a = late result message */
   OP_SESSION_PUT,    /* id, other = actor, n = next offset, m = acked, a = token, wall in w */
   OP_EVENT_PUT,      /* id = session, n = offset, w = wall ms, a = frame */
   OP_EVENTS_DELETE,  /* id = session, n = last offset to go */
   OP_SESSION_DELETE, /* id */
-  OP_SUBMIT_PUT,     /* id = scope, a = key, b = digest, other = local job id, w = wall ms */
+  OP_SUBMIT_PUT,     /* id = scope, a = key, b = digest, other = local job id, w = wall ms of the
+                      * job's deadline */
   OP_SWEEP_RESULTS,  /* w = done before this wall ms, n = surplus to delete whatever their age; the
                       * database side sets m = rows deleted */
-  OP_SWEEP_SUBMITS,  /* w = created before this wall ms */
+  OP_SWEEP_SUBMITS,  /* w = of a deadline before this wall ms; the database side sets m = rows
+                      * deleted */
 };
 
 struct op {
@@ -82,7 +84,8 @@ struct commit {
   uint64_t seq;
   int64_t opened_ns;
   unsigned op_count;
-  const struct op *sweep; /* the OP_SWEEP_RESULTS in it, if any */
+  const struct op *sweep;        /* the OP_SWEEP_RESULTS in it, if any */
+  const struct op *submit_sweep; /* the OP_SWEEP_SUBMITS in it, if any */
 };
 
 struct commit *commit_new(uint64_t seq, int64_t now_ns);

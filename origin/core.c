@@ -57,9 +57,11 @@ void core_init(struct core *core, const struct origin_edge *edge, void *edge_arg
   pf_list_init(&core->jobs_old);
   pf_list_init(&core->jobs_live);
   pf_list_init(&core->announce_ready);
+  pf_list_init(&core->endings_ready);
   pf_list_init(&core->idle_actors);
   pf_list_init(&core->lookups);
   pf_list_init(&core->late_rows);
+  pf_list_init(&core->listings);
   core->open = commit_new(1, 0);
 }
 
@@ -71,6 +73,7 @@ void core_done(struct core *core) {
   clients_done(core);
   sessions_done(core);
   actors_done(core);
+  announce_done(core);
   jobs_done(core);
   pf_heap_done(&core->deadlines);
   pf_heap_done(&core->announces);
@@ -180,6 +183,7 @@ static void commit_release(struct core *core, struct commit *commit) {
   core->durable_seq = commit->seq;
   core->stats.commits++;
   if (commit->sweep) core->result_rows -= commit->sweep->m;
+  if (commit->submit_sweep) core->submit_rows -= commit->submit_sweep->m;
   for (const struct output *output = commit->outputs; output; output = output->next)
     output_release(core, output);
   commit_free(commit);
@@ -265,8 +269,11 @@ static void sweep_tick(struct core *core) {
     op->n = surplus > SWEEP_ROWS_MAX ? SWEEP_ROWS_MAX : surplus > 0 ? surplus : 0;
     core->open->sweep = op;
   }
-  if (core->submit_rows > 0)
-    commit_op(core->open, OP_SWEEP_SUBMITS, 0)->w = core->wall_ms - core->limits->submit_keep_ms;
+  if (core->submit_rows > 0) {
+    struct op *op = commit_op(core->open, OP_SWEEP_SUBMITS, 0);
+    op->w = core->wall_ms - core->limits->submit_keep_ms;
+    core->open->submit_sweep = op;
+  }
 }
 
 void core_on_tick(struct core *core) {
@@ -288,7 +295,9 @@ int64_t core_next_tick_ms(const struct core *core) {
   const struct pf_heap_node *announce = pf_heap_first(&core->announces);
   if (deadline && deadline->key < next_ns) next_ns = deadline->key;
   if (announce && announce->key < next_ns) next_ns = announce->key;
+  const struct pf_heap_node *ending = pf_heap_first(&core->endings_again);
   const struct pf_heap_node *waiter = pf_heap_first(&core->waiters);
+  if (ending && ending->key < next_ns) next_ns = ending->key;
   if (waiter && waiter->key < next_ns) next_ns = waiter->key;
   int64_t ms = (next_ns - core->now_ns + 999999) / 1000000;
   return ms < 1 ? 1 : ms;
@@ -305,6 +314,10 @@ uint64_t core_low(const struct core *core) {
 
 size_t core_outbox(const struct core *core) {
   return core->job_count[JOB_PENDING] - core->accepted;
+}
+
+size_t core_endings(const struct core *core) {
+  return core->endings.count;
 }
 
 static int64_t age_of_first_ms(const struct core *core, const struct pf_list *jobs) {

@@ -40,8 +40,10 @@ enum lookup_kind {
   LOOKUP_RESULT,  /* by id: {id, n, flag, a = message, b = body, c = whom, d = late message} */
   LOOKUP_EVENTS,  /* session id, offset > n, at most LOOKUP_PAGE: {n = offset, a = frame} */
   LOOKUP_SUBMIT,  /* by scope id and key: {other = job, b = digest} */
+  LOOKUP_JOB_IDS, /* jobs with id > n, at most LOOKUP_IDS_PAGE, ascending: {id} */
 };
 #define LOOKUP_PAGE 512
+#define LOOKUP_IDS_PAGE 1000
 
 struct lookup_row {
   struct lookup_row *next;
@@ -93,12 +95,14 @@ struct core_limits {
   int64_t pending_bytes_max; /* of their requests in memory, above which no new one is taken */
   int64_t result_keep_ms;    /* how long GET /v1/jobs/{id} finds a finished job */
   int64_t result_count_max;
-  int64_t session_keep_ms;    /* after its last socket has gone */
+  int64_t session_keep_ms; /* after its last socket has gone */
+  int64_t sessions_max;
   int64_t session_events_max; /* kept per session */
   int64_t session_bytes_max;
   int64_t actor_idle_ms;  /* until an unused actor leaves memory */
-  int64_t submit_keep_ms; /* how long a submitKey is remembered */
-  int64_t reannounce_ms;  /* how often an accepted job is announced again */
+  int64_t submit_keep_ms; /* how long a submitKey is remembered after its job's deadline */
+  int64_t submit_count_max;
+  int64_t reannounce_ms; /* how often an accepted job is announced again */
 };
 
 /* ---- jobs ---- */
@@ -154,6 +158,17 @@ struct job {
   struct job_received *received; /* RECEIVED, RUNNABLE, PARKED */
 };
 
+/* A job that the origin has ended itself (cancel, deadline): the queue is told until it has said
+ * so. In memory only: after a restart the queue learns it from the watermark, or from the answer to
+ * a status or a result. */
+struct ending {
+  struct pf_map_node node;
+  struct pf_list link;       /* core.endings_ready, while waiting for its turn */
+  struct pf_heap_node again; /* core.endings_again, after a failure */
+  uint64_t local;
+};
+#define ENDINGS_MAX 16384 /* above it the one that waits longest is left to the watermark */
+
 /* A result whose continuation has not run with effect yet. */
 struct job_received {
   struct hop_result result; /* slices in arena */
@@ -186,7 +201,8 @@ struct actor {
 struct session {
   struct pf_map_node by_token, by_id;
   struct pf_list dirty;
-  uint64_t id; /* start number << PF_LOCAL_COUNT_BITS | count: it never returns */
+  struct pf_heap_node idle; /* core.idle_sessions, while nothing would be lost with it */
+  uint64_t id;              /* start number << PF_LOCAL_COUNT_BITS | count: it never returns */
   uint64_t actor;
   unsigned char token[16];
   uint64_t ws;          /* attached socket, 0 = none */
@@ -213,6 +229,7 @@ struct socket {
 struct core_stats {
   uint64_t fetches, enqueued, results_ok, results_failed, duplicates, stale, unknown, late;
   uint64_t turns, turns_undone, parked, commits, invariant_failures;
+  uint64_t sessions_evicted;
 };
 
 struct core {
@@ -244,17 +261,22 @@ struct core {
   struct pf_heap deadlines, announces;
   struct pf_list announce_ready;
   unsigned announcing;
+  struct pf_map endings;
+  struct pf_list endings_ready;
+  struct pf_heap endings_again;
   int64_t announce_retry_ms; /* backoff, 0 = the queue answers */
 
   struct pf_map actors_by_name, actors_by_id;
   struct pf_list idle_actors;
   struct pf_map sockets;
   struct pf_map sessions_by_token, sessions_by_id;
+  struct pf_heap idle_sessions; /* by the time at which their clients left */
   struct pf_map submits;
-  struct pf_map results_in;         /* struct result_batch by request id */
-  struct pf_list late_rows;         /* struct late_row: recorded, and not durable yet */
-  struct pf_heap waiters;           /* all, by their time-outs */
-  int64_t result_rows, submit_rows; /* submit_rows: an upper bound */
+  struct pf_map results_in; /* struct result_batch by request id */
+  struct pf_list late_rows; /* struct late_row: recorded, and not durable yet */
+  struct pf_list listings;  /* struct listing: of jobs, for operators */
+  struct pf_heap waiters;   /* all, by their time-outs */
+  int64_t result_rows, submit_rows;
   int64_t swept_ms, sessions_swept_ms;
   struct core_stats stats;
 };
@@ -299,10 +321,11 @@ void core_on_api_job(struct core *core, uint64_t request, struct pf_job_id id, i
 void core_on_api_body(struct core *core, uint64_t request, struct pf_job_id id);
 /* Ends a pending job; throws a parked one away. */
 void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id);
-/* The jobs that are not done, oldest first, at most limit (and CORE_LIST_MAX); state empty = all.
- */
+/* The jobs that are not done, oldest first, at most limit (and CORE_LIST_MAX), with ids above that
+ * of after; state empty = all. Looked at page by page, however many there are. */
 #define CORE_LIST_MAX 1000
-void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit);
+void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit,
+    struct pf_job_id after);
 /* Gives a parked job a new budget of runs. */
 void core_on_api_rerun(struct core *core, uint64_t request, struct pf_job_id id);
 
@@ -318,6 +341,8 @@ uint64_t core_low(const struct core *core); /* everything below is done */
 size_t core_pending(const struct core *core);
 /* Jobs that the queue has not accepted yet. */
 size_t core_outbox(const struct core *core);
+/* Jobs that the origin has ended and the queue has not confirmed. */
+size_t core_endings(const struct core *core);
 /* Age of the oldest job that is not done and not parked; 0 if there is none. */
 int64_t core_oldest_ms(const struct core *core);
 void core_on_results(struct core *core, uint64_t request, struct pf_slice batch);

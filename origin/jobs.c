@@ -60,8 +60,7 @@ static void job_enter(struct core *core, struct job *job, enum job_state state) 
   pf_list_init(&job->ready);
   pf_list_init(&job->waiters);
   pf_map_put(&core->jobs, &job->node, pf_hash_u64(job->local));
-  struct session *session = sessions_find(core, job->client.session);
-  if (session) session->pending++;
+  sessions_count_job(core, job->client.session, 1);
   if (job->submit_scope) submits_add(core, job);
 }
 
@@ -80,8 +79,7 @@ void jobs_release_request(struct core *core, struct job *job) {
 
 void jobs_forget(struct core *core, struct job *job) {
   PF_ASSERT(pf_list_empty(&job->waiters));
-  struct session *session = sessions_find(core, job->client.session);
-  if (session) session->pending--;
+  sessions_count_job(core, job->client.session, -1);
   if (job->submit_scope) submits_remove(core, job);
   core->job_count[job->state]--;
   if (job->accepted) core->accepted -= job->state == JOB_PENDING;
@@ -219,7 +217,7 @@ void jobs_write_row(struct core *core, struct job *job) {
     op->a = commit_copy(commit, job->submit_key);
     op->b = commit_copy(commit, pf_slice(job->digest, sizeof(job->digest)));
     op->other = job->local;
-    op->w = core->wall_ms;
+    op->w = job->deadline_wall_ms;
     core->submit_rows++;
   }
   commit_output(commit, OUT_ANNOUNCE, job->local);

@@ -43,6 +43,11 @@ static void print_core(const struct core *core, struct pf_buf *buf) {
   metrics_gauge(buf, "pf_actors_resident", "Actors in memory.", (double)core->actors_by_id.count);
   metrics_gauge(buf, "pf_sessions", "Sessions that clients may return to.",
       (double)core->sessions_by_id.count);
+  metrics_counter(buf, "pf_sessions_evicted_total",
+      "Idle sessions that went before their time, for a new one.", stats->sessions_evicted);
+  metrics_gauge(buf, "pf_submit_keys", "Submit keys remembered.", (double)core->submit_rows);
+  metrics_gauge(buf, "pf_endings", "Jobs ended here whose end the queue has not confirmed.",
+      (double)core_endings(core));
   metrics_gauge(
       buf, "pf_results_kept", "Finished jobs that can be read.", (double)core->result_rows);
   metrics_gauge(
@@ -73,6 +78,18 @@ static void report_orchestrator(const struct origin *origin, struct health *h) {
         "no answer for %lld ms; new fetches are kept until it answers", (long long)since_ms);
 }
 
+static void report_limits(const struct core *core, struct health *h) {
+  if ((int64_t)core_pending(core) >= core->limits->pending_max)
+    health_reason(h, HEALTH_DEGRADED, "busy", "--pending-max is reached; new fetches are refused");
+  if ((int64_t)core->sessions_by_id.count >= core->limits->sessions_max &&
+      core->idle_sessions.count == 0)
+    health_reason(h, HEALTH_DEGRADED, "sessions_full",
+        "--sessions-max is reached and none is idle; new sessions are refused");
+  if (core->submit_rows >= core->limits->submit_count_max)
+    health_reason(h, HEALTH_DEGRADED, "submit_keys_full",
+        "--submit-count-max is reached; fetches with a new submitKey are refused");
+}
+
 static void report_jobs(const struct origin *origin, struct health *h) {
   const struct core *core = &origin->core;
   size_t parked = core->job_count[JOB_PARKED];
@@ -87,8 +104,6 @@ static void report_jobs(const struct origin *origin, struct health *h) {
   if (parked)
     health_reason(h, HEALTH_DEGRADED, "parked",
         "%zu jobs wait for an operator: proxyfetch jobs list --state parked", parked);
-  if ((int64_t)core_pending(core) >= core->limits->pending_max)
-    health_reason(h, HEALTH_DEGRADED, "busy", "--pending-max is reached; new fetches are refused");
 }
 
 void origin_report_health(struct origin *origin, struct health *h, struct pf_buf *buf) {
@@ -96,6 +111,7 @@ void origin_report_health(struct origin *origin, struct health *h, struct pf_buf
   health_begin(h, buf, "origin", pf_clock_mono_ms() - origin->opened_ms);
   report_orchestrator(origin, h);
   report_jobs(origin, h);
+  report_limits(&origin->core, h);
   store_report_health(origin->store, h);
   web_read_stats(origin->web, &web);
   json_put_int(&h->json, "connections", (int64_t)web.connections);

@@ -27,7 +27,8 @@ static const char *const migrations[] = {
     " frame BLOB NOT NULL, PRIMARY KEY(session, offset)) WITHOUT ROWID;"
     "CREATE TABLE submits(scope INTEGER NOT NULL, key BLOB NOT NULL, digest BLOB NOT NULL,"
     " job INTEGER NOT NULL, made_ms INTEGER NOT NULL, PRIMARY KEY(scope, key)) WITHOUT ROWID;",
-    /* Keys are kept for days: a sweep that reads all of them each second holds the writer up. */
+    /* Keys are kept for days: a sweep that reads all of them each second holds the writer up.
+     * made_ms is the time of the job's deadline (in older rows that of the submit). */
     "CREATE INDEX submits_by_age ON submits(made_ms);",
 };
 
@@ -66,6 +67,7 @@ enum sql {
   SQL_GET_RESULT,
   SQL_GET_EVENTS,
   SQL_GET_SUBMIT,
+  SQL_GET_JOB_IDS,
   SQL_META_GET,
   SQL_META_PUT,
   SQL_MAX_ACTOR,
@@ -74,6 +76,9 @@ enum sql {
   SQL_GET_SESSIONS,
   SQL_COUNT,
 };
+
+/* In one transaction (and those of the same millisecond), so that none waits long behind it. */
+enum { SWEEP_SUBMITS_MAX = 5000 };
 
 /* A sweep looks at the first rows only, so that it costs the same however many there are. */
 #define SWEEP_WINDOW "512"
@@ -106,7 +111,10 @@ static const char *const sql_text[SQL_COUNT] = {
         ") AND done_ms < ?1",
     [SQL_SWEEP_SURPLUS] =
         "DELETE FROM results WHERE id IN (SELECT id FROM results ORDER BY id LIMIT ?1)",
-    [SQL_SWEEP_SUBMITS] = "DELETE FROM submits WHERE made_ms < ?1",
+    /* By the index alone: a scope can have millions of keys. */
+    [SQL_SWEEP_SUBMITS] =
+        "DELETE FROM submits WHERE made_ms <= coalesce((SELECT made_ms FROM submits"
+        " WHERE made_ms < ?1 ORDER BY made_ms LIMIT 1 OFFSET ?2), ?1 - 1)",
     [SQL_GET_ACTOR] = "SELECT id FROM actors WHERE class = ?1 AND name = ?2",
     [SQL_GET_ACTOR_BY_ID] = "SELECT id, class, name FROM actors WHERE id = ?1",
     [SQL_GET_STATE] = "SELECT key, value FROM state WHERE actor = ?1 ORDER BY key",
@@ -120,6 +128,7 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_GET_EVENTS] = "SELECT offset, frame FROM events WHERE session = ?1 AND offset > ?2"
                        " ORDER BY offset LIMIT ?3",
     [SQL_GET_SUBMIT] = "SELECT job, digest FROM submits WHERE scope = ?1 AND key = ?2",
+    [SQL_GET_JOB_IDS] = "SELECT id FROM jobs WHERE id > ?1 ORDER BY id LIMIT ?2",
     [SQL_META_GET] = "SELECT value FROM meta WHERE key = ?1",
     [SQL_META_PUT] = "INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)",
     [SQL_MAX_ACTOR] = "SELECT coalesce(max(id), 0) FROM actors",
@@ -166,6 +175,15 @@ static int apply_sweep_results(struct origin_db *db, struct op *op) {
   store_bind_i64(stmt, 1, op->n - op->m);
   err = store_run(stmt);
   op->m += sqlite3_changes64(db->db);
+  return err;
+}
+
+static int apply_sweep_submits(struct origin_db *db, struct op *op) {
+  sqlite3_stmt *stmt = db->stmts[SQL_SWEEP_SUBMITS];
+  store_bind_i64(stmt, 1, op->w);
+  store_bind_i64(stmt, 2, SWEEP_SUBMITS_MAX - 1);
+  int err = store_run(stmt);
+  op->m = err ? 0 : sqlite3_changes64(db->db);
   return err;
 }
 
@@ -287,8 +305,7 @@ static int apply_op(struct origin_db *db, struct op *op) {
   case OP_SWEEP_RESULTS:
     return apply_sweep_results(db, op);
   case OP_SWEEP_SUBMITS:
-    store_bind_i64(db->stmts[SQL_SWEEP_SUBMITS], 1, op->w);
-    return store_run(db->stmts[SQL_SWEEP_SUBMITS]);
+    return apply_sweep_submits(db, op);
   }
   return PF_EINVAL;
 }
@@ -383,6 +400,10 @@ static void read_submit_row(struct lookup *lookup, sqlite3_stmt *stmt) {
   row->b = keep(lookup, stmt, 1);
 }
 
+static void read_id_row(struct lookup *lookup, sqlite3_stmt *stmt) {
+  lookup_add_row(lookup)->id = store_column_u64(stmt, 0);
+}
+
 static int read_rows(struct lookup *lookup, sqlite3_stmt *stmt,
     void (*read_row)(struct lookup *lookup, sqlite3_stmt *stmt)) {
   int err;
@@ -423,6 +444,11 @@ int origin_db_lookup(struct origin_db *db, struct lookup *lookup) {
     store_bind_u64(stmt, 1, lookup->id);
     store_bind_blob(stmt, 2, lookup->key);
     return read_rows(lookup, stmt, read_submit_row);
+  case LOOKUP_JOB_IDS:
+    stmt = db->stmts[SQL_GET_JOB_IDS];
+    store_bind_i64(stmt, 1, lookup->n);
+    store_bind_i64(stmt, 2, LOOKUP_IDS_PAGE);
+    return read_rows(lookup, stmt, read_id_row);
   }
   return PF_EINVAL;
 }

@@ -107,7 +107,9 @@ void submits_check(struct core *core, struct actor *actor, const struct event *e
 void announce_now(struct core *core, struct job *job);
 void announce_pump(struct core *core);
 void announce_tick(struct core *core);
+/* Until the queue has confirmed it. */
 void announce_end(struct core *core, uint64_t local);
+void announce_done(struct core *core);
 void announce_tell_enqueued(struct core *core, struct job *job);
 
 /* ---- results.c: what executors and the queue deliver ---- */
@@ -128,6 +130,8 @@ void job_received_free(struct job_received *received);
 /* ---- sessions.c ---- */
 
 struct session *sessions_find(const struct core *core, uint64_t id);
+/* by: a job of it has come (1) or gone (-1). */
+void sessions_count_job(struct core *core, uint64_t id, int by);
 void sessions_resume(
     struct core *core, struct socket *socket, const struct client_message *message);
 void sessions_ack(struct core *core, struct session *session, int64_t offset);

@@ -121,11 +121,6 @@ void queries_tick(struct core *core) {
     waiter_time_out(core, pf_container_of(first, struct waiter, until));
 }
 
-void queries_done(struct core *core) {
-  for (struct pf_heap_node *first; (first = pf_heap_first(&core->waiters)) != NULL;)
-    waiter_free(core, pf_container_of(first, struct waiter, until));
-}
-
 /* ---- the calls ---- */
 
 void core_on_api_fetch(struct core *core, uint64_t request, struct pf_slice class_name,
@@ -239,24 +234,23 @@ void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id
 
 /* ---- for operators ---- */
 
+/* The ids come from the database, which has them in order, a page at a time; what each job is doing
+ * is in memory. So no turn of the loop looks at more than a page, however many jobs there are. */
 struct listing {
-  struct core *core;
-  struct pf_slice state;
-  const struct job **jobs;
-  size_t count;
+  struct pf_list link; /* core.listings */
+  uint64_t request, last;
+  struct pf_slice state; /* in text */
+  char *text;
+  int64_t limit, count;
+  struct pf_buf body;
+  struct json_writer w;
 };
 
-static void list_one(struct pf_map_node *node, void *arg) {
-  struct listing *listing = arg;
-  const struct job *job = pf_container_of(node, struct job, node);
-  if (listing->state.len == 0 || pf_slice_is(listing->state, state_name(job)))
-    listing->jobs[listing->count++] = job;
-}
-
-static int older_first(const void *a, const void *b) {
-  uint64_t left = (*(const struct job *const *)a)->local;
-  uint64_t right = (*(const struct job *const *)b)->local;
-  return (left > right) - (left < right);
+static void listing_free(struct listing *listing) {
+  pf_list_del(&listing->link);
+  pf_buf_done(&listing->body);
+  free(listing->text);
+  free(listing);
 }
 
 static void encode_listed(struct json_writer *w, const struct core *core, const struct job *job) {
@@ -273,24 +267,75 @@ static void encode_listed(struct json_writer *w, const struct core *core, const 
   json_end_object(w);
 }
 
-void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit) {
-  struct listing listing = {core, state, pf_alloc((core->jobs.count + 1) * sizeof(void *)), 0};
-  pf_map_each(&core->jobs, list_one, &listing);
-  qsort(listing.jobs, listing.count, sizeof(*listing.jobs), older_first);
-  if (limit > CORE_LIST_MAX) limit = CORE_LIST_MAX;
-  struct pf_buf body;
-  pf_buf_init(&body, PF_BUF_MAX_DEFAULT);
-  struct json_writer w = json_writer(&body);
-  json_begin_object(&w, NULL);
-  json_put_int(&w, "total", (int64_t)listing.count);
-  json_begin_array(&w, "jobs");
-  for (size_t i = 0; i < listing.count && (int64_t)i < limit; i++)
-    encode_listed(&w, core, listing.jobs[i]);
-  json_end_array(&w);
-  json_end_object(&w);
-  core->edge.respond(core->edge_arg, request, 200, NULL, pf_buf_view(&body));
-  pf_buf_done(&body);
-  free(listing.jobs);
+static int64_t count_listed(const struct core *core, struct pf_slice state) {
+  size_t unaccepted = core->job_count[JOB_COMMITTING] + core_outbox(core);
+  if (state.len == 0) return (int64_t)core->jobs.count;
+  if (pf_slice_is(state, "pending")) return (int64_t)unaccepted;
+  if (pf_slice_is(state, "enqueued")) return (int64_t)core->accepted;
+  if (pf_slice_is(state, "parked")) return (int64_t)core->job_count[JOB_PARKED];
+  if (!pf_slice_is(state, "received")) return 0;
+  return (int64_t)(core->jobs.count - unaccepted - core->accepted - core->job_count[JOB_PARKED]);
+}
+
+static void listing_respond(struct core *core, struct listing *listing, bool more) {
+  json_end_array(&listing->w);
+  if (more) {
+    char id[PF_ID_TEXT];
+    pf_job_id_print(id, (struct pf_job_id){core->origin_id, listing->last});
+    json_put_text(&listing->w, "next", id);
+  }
+  json_put_int(&listing->w, "total", count_listed(core, listing->state));
+  json_end_object(&listing->w);
+  core->edge.respond(core->edge_arg, listing->request, 200, NULL, pf_buf_view(&listing->body));
+  listing_free(listing);
+}
+
+static void listing_page(struct core *core, struct listing *listing);
+
+static void on_listing_page(struct core *core, struct lookup *lookup) {
+  struct listing *listing = lookup->arg;
+  const struct lookup_row *row = lookup->rows;
+  for (; row && listing->count < listing->limit; row = row->next) {
+    const struct job *job = jobs_find(core, row->id);
+    listing->last = row->id;
+    if (!job || (listing->state.len && !pf_slice_is(listing->state, state_name(job)))) continue;
+    encode_listed(&listing->w, core, job);
+    listing->count++;
+  }
+  bool page_full = lookup->row_count == LOOKUP_IDS_PAGE;
+  if (listing->count == listing->limit)
+    listing_respond(core, listing, row || page_full);
+  else if (page_full)
+    listing_page(core, listing);
+  else
+    listing_respond(core, listing, false);
+  lookup_free(lookup);
+}
+
+static void listing_page(struct core *core, struct listing *listing) {
+  struct lookup *lookup = lookup_new(LOOKUP_JOB_IDS, 0, on_listing_page);
+  lookup->n = (int64_t)listing->last;
+  lookup->arg = listing;
+  core_ask(core, lookup);
+}
+
+void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit,
+    struct pf_job_id after) {
+  struct listing *listing = pf_alloc(sizeof(*listing));
+  listing->request = request;
+  listing->limit = limit < 0 ? 0 : limit > CORE_LIST_MAX ? CORE_LIST_MAX : limit;
+  listing->last = after.local;
+  listing->text = pf_memdup(state.data, state.len);
+  listing->state = pf_slice(listing->text, state.len);
+  pf_buf_init(&listing->body, PF_BUF_MAX_DEFAULT);
+  listing->w = json_writer(&listing->body);
+  json_begin_object(&listing->w, NULL);
+  json_begin_array(&listing->w, "jobs");
+  pf_list_push(&core->listings, &listing->link);
+  if (listing->limit == 0)
+    listing_respond(core, listing, false);
+  else
+    listing_page(core, listing);
 }
 
 void core_on_api_rerun(struct core *core, uint64_t request, struct pf_job_id id) {
@@ -309,4 +354,11 @@ void core_on_api_rerun(struct core *core, uint64_t request, struct pf_job_id id)
   jobs_move(core, job, JOB_RECEIVED);
   results_run(core, job->local);
   respond_gated(core, job, request, true);
+}
+
+void queries_done(struct core *core) {
+  for (struct pf_heap_node *first; (first = pf_heap_first(&core->waiters)) != NULL;)
+    waiter_free(core, pf_container_of(first, struct waiter, until));
+  for (struct pf_list *link; (link = pf_list_pop(&core->listings)) != NULL;)
+    listing_free(pf_container_of(link, struct listing, link));
 }

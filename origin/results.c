@@ -71,6 +71,11 @@ static void answer_gated(struct core *core, uint64_t request, unsigned index, in
 
 /* ---- results of jobs that are not pending any more ---- */
 
+/* Whether the target's answer may still come. Of a job that keeps no result nobody could ask. */
+static bool takes_late(const struct job *job) {
+  return job->ended || (job->keep_result && outcome_declared(job->received->result.outcome));
+}
+
 /* What is kept beside the result message: whom a late result is for, how often it was tried, and
  * what a late result has to prove. */
 static void whom_encode(struct pf_buf *buf, const struct job *job) {
@@ -80,7 +85,7 @@ static void whom_encode(struct pf_buf *buf, const struct job *job) {
   if (job->client_id.data) json_put_string(&w, "clientId", job->client_id);
   json_put_int(&w, "include", job->include);
   json_put_int(&w, "attempts", job->received->result.attempt);
-  if (job->ended) {
+  if (takes_late(job)) {
     char hex[2 * HOP_CAPABILITY_BYTES + 1];
     pf_hex_print(hex, job->capability.bytes, HOP_CAPABILITY_BYTES);
     json_put_text(&w, "capability", hex);
@@ -143,7 +148,7 @@ static bool capability_eq(const struct capability *a, const struct capability *b
   return difference == 0;
 }
 
-/* Only rows of jobs that the origin has ended hold a capability: others can take no late result. */
+/* Only rows of jobs that were declared failed hold a capability: others can take no late result. */
 static bool late_allowed(const struct lookup_row *row, const struct capability *offered) {
   struct json *whom;
   struct pf_slice hex;
@@ -192,7 +197,8 @@ static void on_old_job(struct core *core, struct lookup *lookup) {
   if (!row || (row->flag && !late_allowed(row, &check->result.capability))) {
     core->stats.unknown++;
     results_answer(core, lookup->token, lookup->index, HOP_RESULT_UNKNOWN);
-  } else if (row->flag && !row->d.len && !late_under_way(core, row->id)) {
+  } else if (row->flag && !row->d.len && !outcome_declared(check->result.outcome) &&
+             !late_under_way(core, row->id)) {
     core->stats.stale++;
     record_late(core, row, &check->result, check->body);
     late_note(core, row->id);
@@ -323,12 +329,14 @@ static void take_item(struct core *core, struct pf_slice head, struct pf_slice b
     results_answer(core, request, index, HOP_RESULT_UNKNOWN);
   } else if (result_unsafe(job)) {
     results_answer(core, request, index, HOP_RESULT_RETRY);
-  } else if (job->state != JOB_PENDING) {
+  } else if (job->state == JOB_PENDING) {
+    take_result(core, job, &result, head, body, request, index);
+  } else if (takes_late(job) && !outcome_declared(result.outcome) && job->state != JOB_PARKED) {
+    results_answer(core, request, index, HOP_RESULT_RETRY); /* soon there is a row to put it in */
+  } else {
     core->stats.duplicates++;
     /* What makes it a duplicate may not be durable yet. */
-    answer_gated(core, request, index, job->ended ? HOP_RESULT_STALE : HOP_RESULT_DUPLICATE);
-  } else {
-    take_result(core, job, &result, head, body, request, index);
+    answer_gated(core, request, index, takes_late(job) ? HOP_RESULT_STALE : HOP_RESULT_DUPLICATE);
   }
 }
 
@@ -379,7 +387,7 @@ void results_finish(struct core *core, struct turn *turn) {
     struct op *op = commit_op(commit, OP_RESULT_PUT, job->local);
     op->other = job->actor;
     op->n = core->wall_ms;
-    op->flag = job->ended;
+    op->flag = takes_late(job);
     op->a = commit_copy_buf(commit, &turn->reply);
     op->b = job->include & WIRE_INCLUDE_BODY ? commit_copy(commit, received->body)
                                              : (struct pf_slice){0};
@@ -390,7 +398,7 @@ void results_finish(struct core *core, struct turn *turn) {
   queries_answer_waiters(core, job, pf_buf_view(&turn->reply));
   answer_gated(
       core, job->received->answer_request, job->received->answer_index, HOP_RESULT_ACCEPTED);
-  if (job->ended) commit_output(commit, OUT_END, job->local);
+  if (job->ended && job->announced_ever) commit_output(commit, OUT_END, job->local);
   commit_output(commit, OUT_FORGET, job->local);
   jobs_move(core, job, JOB_FINISHING);
 }

@@ -8,6 +8,8 @@
 
 #include "origin/parts.h"
 
+enum { EVICTED_AT_ONCE = 64 }; /* there are more than one only if the limit was lowered */
+
 /* ---- the tables ---- */
 
 static bool token_eq(const struct pf_map_node *node, const void *arg) {
@@ -38,10 +40,28 @@ static struct session *find_by_token(const struct core *core, struct pf_slice te
   return node ? pf_container_of(node, struct session, by_token) : NULL;
 }
 
+/* Nobody is there, nothing is to come, and all that came was acknowledged: if it goes, nobody loses
+ * anything. */
+static void note_idle(struct core *core, struct session *session) {
+  bool idle = !session->ws && session->pending == 0 && session->acked == session->next_offset - 1;
+  if (idle)
+    pf_heap_set(&core->idle_sessions, &session->idle, session->seen_wall_ms);
+  else
+    pf_heap_del(&core->idle_sessions, &session->idle);
+}
+
+void sessions_count_job(struct core *core, uint64_t id, int by) {
+  struct session *session = sessions_find(core, id);
+  if (!session) return;
+  session->pending += by;
+  note_idle(core, session);
+}
+
 static void session_enter(struct core *core, struct session *session) {
   pf_list_init(&session->dirty);
   pf_map_put(&core->sessions_by_id, &session->by_id, pf_hash_u64(session->id));
   pf_map_put(&core->sessions_by_token, &session->by_token, token_hash(session->token));
+  note_idle(core, session);
 }
 
 void core_add_session(struct core *core, const struct session *row) {
@@ -58,7 +78,13 @@ static void session_free(struct core *core, struct session *session) {
   pf_map_del(&core->sessions_by_id, &session->by_id);
   pf_map_del(&core->sessions_by_token, &session->by_token);
   pf_list_del(&session->dirty);
+  pf_heap_del(&core->idle_sessions, &session->idle);
   free(session);
+}
+
+static void session_delete(struct core *core, struct session *session) {
+  commit_op(core->open, OP_SESSION_DELETE, session->id);
+  session_free(core, session);
 }
 
 static void mark_dirty(struct core *core, struct session *session) {
@@ -113,6 +139,7 @@ void sessions_add_event(struct core *core, struct session *session,
   output->bytes = bytes;
   session->bytes += (int64_t)bytes.len;
   mark_dirty(core, session);
+  note_idle(core, session);
 }
 
 static void encode_result(struct pf_buf *buf, void *arg, int64_t offset) {
@@ -130,6 +157,7 @@ void sessions_take_back(struct core *core, const struct output *output) {
   if (!session) return;
   session->next_offset--;
   session->bytes -= (int64_t)output->bytes.len;
+  note_idle(core, session);
 }
 
 void sessions_on_event_durable(struct core *core, const struct output *output) {
@@ -191,9 +219,23 @@ void sessions_ack(struct core *core, struct session *session, int64_t offset) {
   session->acked = offset;
   commit_op(core->open, OP_EVENTS_DELETE, session->id)->n = offset;
   mark_dirty(core, session);
+  note_idle(core, session);
 }
 
 /* ---- attaching ---- */
+
+/* The one whose client has been away longest, of those that lose nothing. While jobs of earlier
+ * runs are still being read, nobody knows which those are. */
+static bool make_room(struct core *core) {
+  for (int i = 0; i < EVICTED_AT_ONCE; i++) {
+    if ((int64_t)core->sessions_by_id.count < core->limits->sessions_max) return true;
+    struct pf_heap_node *oldest = pf_heap_first(&core->idle_sessions);
+    if (!oldest || core->loading) return false;
+    session_delete(core, pf_container_of(oldest, struct session, idle));
+    core->stats.sessions_evicted++;
+  }
+  return (int64_t)core->sessions_by_id.count < core->limits->sessions_max;
+}
 
 static struct session *session_make(struct core *core, const struct socket *socket) {
   struct session *session = pf_alloc(sizeof(*session));
@@ -221,6 +263,7 @@ static void attach(struct core *core, struct session *session, struct socket *so
   session->seen_wall_ms = core->wall_ms;
   session->replaying = true; /* until the greeting has left */
   mark_dirty(core, session);
+  note_idle(core, session);
 }
 
 static void greet(struct core *core, struct session *session, int64_t from) {
@@ -254,6 +297,13 @@ void sessions_resume(
         pf_slice_str("resume must be the first message of a connection"), none, none);
     return;
   }
+  if (!message->session.len && !make_room(core)) {
+    clients_send_error(core, socket->ws, "sessions_full",
+        pf_slice_str("this origin keeps as many sessions as it may, and each has a client or "
+                     "something to tell; try again later, or go on without one"),
+        none, none);
+    return;
+  }
   if (!message->session.len) {
     struct session *session = session_make(core, socket);
     attach(core, session, socket);
@@ -282,6 +332,7 @@ void sessions_detach(struct core *core, struct socket *socket) {
   session->ws = 0;
   session->seen_wall_ms = core->wall_ms;
   mark_dirty(core, session);
+  note_idle(core, session);
 }
 
 /* ---- retention ---- */
@@ -307,11 +358,11 @@ static void expire_one(struct pf_map_node *node, void *arg) {
     return;
   }
   if (session->pending || session->seen_wall_ms > expire->before_ms) return;
-  commit_op(expire->core->open, OP_SESSION_DELETE, session->id);
-  session_free(expire->core, session);
+  session_delete(expire->core, session);
 }
 
 void sessions_tick(struct core *core) {
+  if (core->loading) return; /* which of them have jobs is not known yet */
   if (core->now_ns / 1000000 - core->sessions_swept_ms < 60000) return;
   core->sessions_swept_ms = core->now_ns / 1000000;
   struct expire expire = {core, core->wall_ms - core->limits->session_keep_ms};
@@ -327,4 +378,5 @@ void sessions_done(struct core *core) {
   pf_map_each(&core->sessions_by_id, free_each, NULL);
   pf_map_done(&core->sessions_by_id);
   pf_map_done(&core->sessions_by_token);
+  pf_heap_done(&core->idle_sessions);
 }

@@ -270,6 +270,12 @@ static int fetch_check(struct actor *actor, const struct actor_fetch *spec,
         "requests of %lld bytes wait to be queued, the most this origin takes; try again later, or "
         "with smaller bodies or batches",
         (long long)core->limits->pending_bytes_max);
+  if (actor->turn->submit_scope && spec->fetch->submit_key.len &&
+      core->submit_rows >= core->limits->submit_count_max)
+    return pf_error_set(reterr, PF_ELIMIT,
+        "%lld submit keys are remembered, the most this origin keeps; try again later, or without "
+        "one",
+        (long long)core->limits->submit_count_max);
   if (core->edge.space_low(core->edge_arg))
     return pf_error_set(reterr, PF_ENOSPC,
         "the disk is nearly full; new fetches are refused until there is space again");

@@ -81,6 +81,12 @@ bool outcome_retried(enum outcome outcome) {
   return row_of(outcome)->retried;
 }
 
+bool outcome_declared(enum outcome outcome) {
+  return outcome == OUTCOME_EXECUTOR_LOST || outcome == OUTCOME_POISON ||
+         outcome == OUTCOME_QUEUE_TIMEOUT || outcome == OUTCOME_QUEUE_LOST ||
+         outcome == OUTCOME_DEADLINE || outcome == OUTCOME_CANCELED;
+}
+
 int outcome_http_status(enum outcome outcome) {
   return row_of(outcome)->http_status;
 }

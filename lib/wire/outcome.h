@@ -95,6 +95,9 @@ extern const char *const outcome_codes[]; /* NULL-terminated */
 const char *outcome_code(enum outcome outcome);
 enum owner outcome_owner(enum outcome outcome);
 bool outcome_retried(enum outcome outcome);
+/* Said by the queue or the origin of a job that an executor may still have: an answer of the target
+ * may come later. */
+bool outcome_declared(enum outcome outcome);
 int outcome_http_status(enum outcome outcome);
 const char *outcome_text(enum outcome outcome);
 bool outcome_parse(struct pf_slice code, enum outcome *ret);

@@ -430,6 +430,7 @@ test('what the queue says', async (t) => {
       [404, await post(`${executor.url}/v1/other`, record(head))],
     ];
     for (const [status, answer] of cases) assert.equal(answer.status, status, answer.body.toString());
+    assert.equal(JSON.parse(cases[4][1].body).error.code, 'unsupported_media_type');
     assert.equal((await fetch(url)).status, 405);
     assert.equal((await (await fetch(url)).json()).error.code, 'method_not_allowed');
     assert.equal((await (await fetch(`${executor.url}/nothing`)).json()).error.code, 'not_found');

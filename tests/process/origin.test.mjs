@@ -112,6 +112,7 @@ test('origin', async (t) => {
       const answer = await post(origin.url, path, body, { 'Content-Type': 'application/json', ...headers }, method);
       assert.equal(answer.status, status, `${method} ${path} ${body}`);
       assert.match(answer.json.error.code, /^[a-z_]+$/);
+      assert.equal(answer.json.error.code === 'unsupported_media_type', status === 415);
       assert.ok(answer.json.error.message.length > 5);
     }
   });

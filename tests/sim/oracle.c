@@ -123,6 +123,10 @@ void oracle_committed(struct sim *sim, const struct commit *commit) {
     }
     job->done = true;
   }
+  for (const struct output *output = commit->outputs; output; output = output->next) {
+    struct sim_job *job = output->kind == OUT_END ? oracle_find(sim, output->id) : NULL;
+    if (job) job->ended_by = sim->nodes[NODE_ORIGIN].life;
+  }
 }
 
 /* ---- the target and the queue ---- */
@@ -163,6 +167,8 @@ void oracle_end(struct sim *sim) {
   for (size_t i = 0; i < sim->job_count; i++) {
     const struct sim_job *job = &sim->jobs[i];
     if (job->deleted != 1) sim_fail(sim, "job %llx never ended", (unsigned long long)job->local);
+    if (job->ended_by == sim->nodes[NODE_ORIGIN].life && !job->end_heard)
+      sim_fail(sim, "no queue was told that job %llx is over", (unsigned long long)job->local);
     if (!sim->submits[job->submit].batch && job->events != 1)
       sim_fail(sim, "job %llx ended without its effect", (unsigned long long)job->local);
   }

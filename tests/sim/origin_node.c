@@ -25,7 +25,7 @@ struct sim_origin {
   struct sim_stores *stores;
   struct pf_list store; /* commits and look-ups that wait */
   bool writing, registering;
-  uint64_t announced[SIM_JOBS]; /* REMOVE_ENQUEUE_RETRY: those that have been */
+  uint64_t announced[SIM_JOBS]; /* REMOVE_ENQUEUE_RETRY, REMOVE_END_RETRY: those that have been */
   size_t announced_count;
 };
 
@@ -207,7 +207,7 @@ static void on_announced(struct sim *sim, struct sim_call *call, struct pf_slice
   leave(sim);
 }
 
-/* REMOVE_ENQUEUE_RETRY: what was announced once is not announced again. */
+/* REMOVE_ENQUEUE_RETRY, REMOVE_END_RETRY: what was announced once is not announced again. */
 static bool announced_before(struct sim_origin *origin, uint64_t local) {
   for (size_t i = 0; i < origin->announced_count; i++)
     if (origin->announced[i] == local) return true;
@@ -221,7 +221,8 @@ static void edge_announce(void *arg, uint64_t local, struct pf_slice head, struc
   struct sim *sim = origin->sim;
   struct hop_job job;
   PF_ASSERT(hop_job_decode(&job, head, NULL) == PF_OK);
-  if (sim->removal == REMOVE_ENQUEUE_RETRY && !job.end && announced_before(origin, local)) return;
+  enum sim_removal once = job.end ? REMOVE_END_RETRY : REMOVE_ENQUEUE_RETRY;
+  if (sim->removal == once && announced_before(origin, local)) return;
   if (sim->removal == REMOVE_EPOCH) job.first_epoch = 0;
   struct pf_buf batch, first, item;
   pf_buf_init(&batch, PF_BUF_MAX_DEFAULT);
@@ -331,6 +332,10 @@ size_t origin_pending(const struct sim *sim) {
   return core_pending(&sim->origin->core) + !pf_list_empty(&sim->origin->store);
 }
 
+bool origin_heard(const struct sim *sim) {
+  return core_endings(&sim->origin->core) == 0;
+}
+
 void origin_start(struct sim *sim, struct sim_stores *stores) {
   struct sim_origin *origin = sim->origin = pf_alloc(sizeof(*origin));
   *origin = (struct sim_origin){.sim = sim,
@@ -341,10 +346,12 @@ void origin_start(struct sim *sim, struct sim_stores *stores) {
           .result_keep_ms = 1000000000,
           .result_count_max = 1000,
           .session_keep_ms = 1000000000,
+          .sessions_max = 64,
           .session_events_max = 1000,
           .session_bytes_max = 1 << 20,
           .actor_idle_ms = 2000,
           .submit_keep_ms = 1000000000,
+          .submit_count_max = 100000,
           .reannounce_ms = 10000}};
   pf_list_init(&origin->store);
   struct core_start first = {0};

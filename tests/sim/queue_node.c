@@ -276,6 +276,8 @@ static void serve_jobs(struct sim *sim, struct pf_slice first, struct pf_slice i
   struct hop_job_reply reply = queue_put(sim->queue->queue, &job, item, body, false, sim->now_us);
   sim_note(sim, "put job=%llx end=%d answer=%d", (unsigned long long)job.job.local, job.end,
       reply.answer);
+  struct sim_job *known = oracle_find(sim, job.job.local);
+  if (known && reply.answer == HOP_JOB_DONE) known->end_heard = true; /* by this or by `low` */
   hop_job_reply_encode(answer, &reply);
 }
 

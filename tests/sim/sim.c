@@ -220,7 +220,8 @@ static void calm(struct sim *sim) {
 static bool quiet(const struct sim *sim) {
   for (int i = 0; i < NODES; i++)
     if (sim->nodes[i].down) return false;
-  return clients_finished(sim) && origin_pending(sim) == 0 && queue_jobs(sim) == 0;
+  return clients_finished(sim) && origin_pending(sim) == 0 && origin_heard(sim) &&
+         queue_jobs(sim) == 0;
 }
 
 static void release(struct sim *sim) {

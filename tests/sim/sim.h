@@ -59,6 +59,7 @@ enum sim_path {
   X(REMOVE_DISPATCH_GATE, "dispatch-before-lease-commit")                                          \
   X(REMOVE_ATOMIC, "commit-applied-in-part")                                                       \
   X(REMOVE_ENQUEUE_RETRY, "enqueue-sent-once")                                                     \
+  X(REMOVE_END_RETRY, "end-sent-once")                                                             \
   X(REMOVE_RESULT_RETRY, "result-sent-once")                                                       \
   X(REMOVE_COMPLETE_AFTER, "complete-before-the-origin-has-it")                                    \
   X(REMOVE_DEDUPE, "effect-for-each-result")                                                       \
@@ -125,6 +126,8 @@ struct sim_job { /* what an outsider knows of a job */
   uint64_t fence;     /* of the latest dispatch, in this epoch of the queue; 0 = none */
   uint64_t hit_fence; /* of the latest request that left */
   bool excused;       /* the origin said that it has no result, or the executor that it gave up */
+  unsigned ended_by;  /* the life of the origin that ended it by itself; 0 = none */
+  bool end_heard;     /* by a queue */
 };
 
 struct sim_submit {
@@ -226,6 +229,8 @@ void origin_start(struct sim *sim, struct sim_stores *stores);
 void origin_stop(struct sim *sim);
 void origin_serve(struct sim *sim, enum sim_path path, uint64_t request, struct pf_slice batch);
 size_t origin_pending(const struct sim *sim);
+/* The queue has confirmed all ends that the origin has told it. */
+bool origin_heard(const struct sim *sim);
 void origin_ws_open(struct sim *sim, struct sim_event *event);    /* a = connection */
 void origin_ws_message(struct sim *sim, struct sim_event *event); /* a = connection */
 void origin_ws_close(struct sim *sim, struct sim_event *event);   /* a = connection */

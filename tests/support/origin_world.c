@@ -107,10 +107,12 @@ void world_init(struct world *world, const struct actor_class *const *class_tabl
       .result_keep_ms = 3600000,
       .result_count_max = 100000,
       .session_keep_ms = 1000000000,
+      .sessions_max = 1000,
       .session_events_max = 1000,
       .session_bytes_max = 1 << 20,
       .actor_idle_ms = 60000,
       .submit_keep_ms = 1000000000,
+      .submit_count_max = 100000,
       .reannounce_ms = 60000};
   world->now_ms = 1000;
   pf_list_init(&world->store);
@@ -207,10 +209,37 @@ void world_accept_all(struct world *world, enum hop_job_answer answer) {
   free(locals);
 }
 
-uint64_t world_deliver(
-    struct world *world, const struct hop_job *job, int status, const char *body) {
+static uint64_t deliver(struct world *world, const struct hop_result *result, const char *body) {
   static const uint64_t first_request = 1000000;
   uint64_t request = first_request + world->core.stats.turns * 1000 + world->responses.count;
+  struct pf_buf batch, head;
+  pf_buf_init(&batch, PF_BUF_MAX_DEFAULT);
+  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
+  hop_results_head_encode(&head, &(struct hop_results_head){world->core.origin_id});
+  batch_append(&batch, pf_buf_view(&head), none);
+  pf_buf_clear(&head);
+  hop_result_encode(&head, result);
+  batch_append(&batch, pf_buf_view(&head), pf_slice_str(body));
+  set_time(world);
+  core_on_results(&world->core, request, pf_buf_view(&batch));
+  pf_buf_done(&head);
+  pf_buf_done(&batch);
+  return request;
+}
+
+uint64_t world_declare(struct world *world, const struct hop_job *job, enum outcome outcome) {
+  struct hop_result result = {.job = job->job,
+      .attempt = 1,
+      .capability = job->capability,
+      .outcome = outcome,
+      .certainty = CERTAINTY_SENT_UNKNOWN,
+      .error = pf_slice_str(outcome_text(outcome)),
+      .timings = {-1, -1, -1, -1, -1, -1, -1}};
+  return deliver(world, &result, NULL);
+}
+
+uint64_t world_deliver(
+    struct world *world, const struct hop_job *job, int status, const char *body) {
   struct hop_result result = {.job = job->job,
       .fence = {1, 1},
       .attempt = 1,
@@ -222,19 +251,7 @@ uint64_t world_deliver(
       .response_length = body ? (int64_t)strlen(body) : 0,
       .has_body = body != NULL,
       .timings = {0.1, 0.1, 0, 0.1, -1, 0.5, 0.1}};
-  struct pf_buf batch, head;
-  pf_buf_init(&batch, PF_BUF_MAX_DEFAULT);
-  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
-  hop_results_head_encode(&head, &(struct hop_results_head){world->core.origin_id});
-  batch_append(&batch, pf_buf_view(&head), none);
-  pf_buf_clear(&head);
-  hop_result_encode(&head, &result);
-  batch_append(&batch, pf_buf_view(&head), pf_slice_str(body));
-  set_time(world);
-  core_on_results(&world->core, request, pf_buf_view(&batch));
-  pf_buf_done(&head);
-  pf_buf_done(&batch);
-  return request;
+  return deliver(world, &result, body);
 }
 
 const struct record *world_find_response(const struct world *world, uint64_t request) {

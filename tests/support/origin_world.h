@@ -60,6 +60,8 @@ void world_accept_all(struct world *world, enum hop_job_answer answer);
 /* Delivers one result for a job that was announced; returns the request id. */
 uint64_t world_deliver(
     struct world *world, const struct hop_job *job, int status, const char *body);
+/* The same for a failure that the queue declares. */
+uint64_t world_declare(struct world *world, const struct hop_job *job, enum outcome outcome);
 /* The answer to one item of a delivered batch; -1 if not answered yet. */
 int world_answer(const struct world *world, uint64_t request);
 /* Decodes the index-th announcement. */

@@ -256,6 +256,108 @@ static void test_cancel_then_late_result(void **state) {
   assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
 }
 
+static void cancel_job(struct world *world, struct pf_job_id id) {
+  core_on_api_cancel(&world->core, id.local, id);
+  world_settle(world);
+}
+
+/* The queue that does not hear of the end would go on fetching. */
+static void test_end_is_told_until_it_is_confirmed(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  cancel_job(world, job.job);
+  assert_int_equal(world->announcements.count, 2);
+  assert_true(world_announced(world, 1).end);
+  world_forget_records(world);
+  /* The answer to its own announcement, which left earlier, says nothing of the end. */
+  struct hop_job_reply queued = {.answer = HOP_JOB_QUEUED};
+  core_on_announced(&world->core, job.job.local, PF_OK, &queued);
+  assert_int_equal(core_endings(&world->core), 1);
+  core_on_announced(&world->core, job.job.local, PF_ETIMEOUT, NULL); /* the first one is lost */
+  assert_true(core_next_tick_ms(&world->core) <= 100);
+  for (int i = 0; i < 2; i++) {
+    world_advance(world, 101);
+    assert_int_equal(world->announcements.count, 1);
+    assert_true(world_announced(world, 0).end);
+    assert_int_equal(world_announced(world, 0).job.local, job.job.local);
+    if (i > 0) break;
+    world_forget_records(world);
+    core_on_announced(&world->core, job.job.local, PF_ETIMEOUT, NULL);
+  }
+  world_accept_all(world, HOP_JOB_DONE);
+  assert_int_equal(core_endings(&world->core), 0);
+  world_advance(world, 60000);
+  assert_int_equal(world->announcements.count, 0);
+}
+
+static void test_end_is_told_at_once_when_the_queue_returns(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct pf_job_id id = world_announced(world, 0).job;
+  cancel_job(world, id);
+  world_forget_records(world);
+  for (int i = 0; i < 20; i++)
+    core_on_queue_down(&world->core);
+  core_on_announced(&world->core, id.local, PF_ENET, NULL); /* of the announcement */
+  core_on_announced(&world->core, id.local, PF_ENET, NULL); /* and of the end */
+  world_advance(world, 1000);
+  assert_int_equal(world->announcements.count, 0);
+  core_on_queue_epoch(&world->core, 0xe1);
+  world_settle(world);
+  assert_int_equal(world->announcements.count, 1);
+  assert_true(world_announced(world, 0).end);
+}
+
+/* A queue that cannot know the job has nothing to end. */
+static void test_end_of_a_job_that_nobody_knows_is_not_told(void **state) {
+  struct world *world = *state;
+  world_restart(world); /* no queue has been heard of: a POST waits for its epoch */
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  world_say(world, 8,
+      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"
+      "\",\"clientId\":\"p\",\"method\":\"POST\"}");
+  world_settle(world);
+  cancel_job(world, (struct pf_job_id){world->core.origin_id, world->core.next_local - 1});
+  assert_non_null(world_find_frame(world, "\"code\":\"canceled\""));
+  assert_int_equal(core_endings(&world->core), 0);
+  assert_int_equal(world->announcements.count, 0);
+}
+
+/* Accepted by the queue, in batches. */
+static void make_jobs(struct world *world, int count) {
+  enum { BATCH = 4096 };
+  char text[160];
+  world->limits.pending_max = 1000000;
+  for (; count > 0; count -= BATCH) {
+    snprintf(text, sizeof(text),
+        "{\"type\":\"start-batch-fetch\",\"batchId\":\"b%d\",\"count\":%d,\"url\":"
+        "\"http://127.0.0.1:1/\"}",
+        count, count < BATCH ? count : BATCH);
+    world_say(world, 7, text);
+    world_settle(world);
+    world_accept_all(world, HOP_JOB_QUEUED);
+    world_settle(world);
+  }
+}
+
+/* Nobody confirms, and one more than the limit: the oldest is left to the watermark. */
+static void test_endings_max(void **state) {
+  struct world *world = *state;
+  uint64_t first = world->core.next_local;
+  make_jobs(world, ENDINGS_MAX + 1);
+  core_on_queue_down(&world->core);
+  for (uint64_t local = first; local <= first + ENDINGS_MAX; local++) {
+    if (local == first + ENDINGS_MAX) assert_int_equal(core_endings(&world->core), ENDINGS_MAX);
+    cancel_job(world, (struct pf_job_id){world->core.origin_id, local});
+    if (world->announcements.count > 0) core_on_announced(&world->core, local, PF_ENET, NULL);
+    world_forget_records(world);
+  }
+  assert_int_equal(core_endings(&world->core), ENDINGS_MAX);
+}
+
 static void test_late_result_needs_the_capability(void **state) {
   struct world *world = *state;
   world_say(world, 7, "{\"type\":\"resume\"}");
@@ -291,6 +393,63 @@ static void test_late_result_twice_at_once(void **state) {
   world_settle(world);
   assert_int_equal(world_answer(world, first), HOP_RESULT_STALE);
   assert_int_equal(world_answer(world, second), HOP_RESULT_STALE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
+}
+
+/* Not only the origin declares failures: the executor that the queue gave up may still have the
+ * target's answer. */
+static void test_late_result_after_the_queue_gave_up(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  uint64_t request = world_declare(world, &job, OUTCOME_EXECUTOR_LOST);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_ACCEPTED);
+  assert_non_null(world_find_frame(world, "\"code\":\"executor_lost\""));
+  request = world_declare(world, &job, OUTCOME_EXECUTOR_LOST); /* its answer was lost */
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 0);
+  request = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
+}
+
+/* A failure of the attempt itself is its end: whatever comes again is a copy. */
+static void test_no_late_result_after_an_answer(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  world_deliver(world, &job, 0, NULL);
+  world_settle(world);
+  uint64_t request = world_deliver(world, &job, 0, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_DUPLICATE);
+  assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 0);
+}
+
+/* While the end is being written there is nothing yet that could hold a late result. */
+static void test_late_result_meets_the_end(void **state) {
+  struct world *world = *state;
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  core_on_api_cancel(&world->core, 5, job.job);
+  core_flush(&world->core);
+  assert_int_equal(world->core.job_count[JOB_FINISHING], 1);
+  uint64_t request = world_deliver(world, &job, 200, NULL);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_RETRY);
+  world_settle(world);
+  request = world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
   assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
 }
 
@@ -499,6 +658,86 @@ static void test_retention_announces_a_gap(void **state) {
   assert_non_null(world_find_frame(world, "\"offset\":4"));
 }
 
+/* A connection that asks for a session; false if it was refused. */
+static bool open_session(struct world *world, uint64_t ws) {
+  size_t refused = world_count_frames(world, "\"code\":\"sessions_full\"");
+  assert_int_equal(core_on_ws_open(&world->core, ws, pf_slice_str("/")), 0);
+  world_say(world, ws, "{\"type\":\"resume\"}");
+  world_settle(world);
+  return world_count_frames(world, "\"code\":\"sessions_full\"") == refused;
+}
+
+static void close_session(struct world *world, uint64_t ws) {
+  world->now_ms += 1000;
+  core_set_time(&world->core, world->now_ms * 1000000, 1700000000000 + world->now_ms);
+  core_on_ws_close(&world->core, ws);
+  world_settle(world);
+}
+
+/* Of four sessions one has a client, one a job, one an event; only the fourth may go. */
+static void test_sessions_max_spares_who_would_lose_something(void **state) {
+  struct world *world = *state;
+  world->limits.sessions_max = 4;
+  for (uint64_t ws = 11; ws <= 14; ws++)
+    assert_true(open_session(world, ws));
+  world_say(world, 12, FETCH("job"));
+  world_say(world, 13, FETCH("event"));
+  world_settle(world);
+  struct hop_job done = world_announced(world, 1);
+  for (uint64_t ws = 12; ws <= 14; ws++)
+    close_session(world, ws);
+  world_deliver(world, &done, 200, NULL);
+  world_settle(world);
+  assert_true(open_session(world, 15));
+  assert_int_equal(world->core.stats.sessions_evicted, 1);
+  assert_int_equal(world_count_rows(world, "sessions"), 4);
+  assert_false(open_session(world, 16)); /* the fifth has a client, too */
+  world_say(world, 16, FETCH("plain"));  /* and goes on without a session */
+  world_settle(world);
+  assert_int_equal(world_count_rows(world, "jobs"), 2);
+  assert_int_equal(world_count_rows(world, "sessions"), 4);
+  assert_int_equal(world_count_rows(world, "events"), 1);
+  world_restart(world);
+  assert_int_equal(core_on_ws_open(&world->core, 21, pf_slice_str("/")), 0);
+  assert_true(world->core.loading);
+  core_on_ws_message(&world->core, 21, pf_slice_str("{\"type\":\"resume\"}"));
+  world_settle(world); /* the client of 11 has not come back, nor that of 15 */
+  assert_int_equal(world_count_rows(world, "sessions"), 4);
+  assert_int_equal(world_count_rows(world, "jobs"), 2);
+  assert_int_equal(world_count_rows(world, "events"), 1);
+}
+
+static void test_sessions_max_takes_the_oldest(void **state) {
+  struct world *world = *state;
+  world->limits.sessions_max = 3;
+  uint64_t first = world->core.next_session;
+  for (uint64_t ws = 11; ws <= 13; ws++)
+    assert_true(open_session(world, ws));
+  assert_int_equal(world->core.stats.sessions_evicted, 0);
+  close_session(world, 12); /* left first */
+  close_session(world, 11);
+  assert_true(open_session(world, 14));
+  assert_true(open_session(world, 15));
+  assert_int_equal(world->core.stats.sessions_evicted, 2);
+  assert_int_equal(world->core.sessions_by_id.count, 3);
+  assert_false(open_session(world, 16));
+  assert_int_equal(world->core.next_session, first + 5);
+}
+
+/* A limit that was lowered is reached step by step. */
+static void test_sessions_max_lowered(void **state) {
+  struct world *world = *state;
+  for (uint64_t ws = 100; ws < 300; ws++) {
+    assert_true(open_session(world, ws));
+    close_session(world, ws);
+  }
+  world->limits.sessions_max = 1;
+  for (uint64_t ws = 300; ws < 303; ws++)
+    assert_false(open_session(world, ws));
+  assert_true(open_session(world, 303));
+  assert_int_equal(world_count_rows(world, "sessions"), 1);
+}
+
 /* An id that returned would meet the submit keys and late results of the session that had it. */
 static void test_session_ids_never_return(void **state) {
   struct world *world = *state;
@@ -583,10 +822,71 @@ static void test_submit_keys_are_forgotten_by_age(void **state) {
   world->limits.submit_keep_ms = 100000;
   world_say(world, 7, KEYED("a", "http://127.0.0.1:1/"));
   world_settle(world);
-  world_advance(world, 100000);
+  world_advance(world, WIRE_DEADLINE_MS_DEFAULT + 100000); /* from its job's deadline on */
   assert_int_equal(world_count_rows(world, "submits"), 1);
   world_advance(world, 1001);
   assert_int_equal(world_count_rows(world, "submits"), 0);
+}
+
+static void say_keyed(struct world *world, int key) {
+  char text[160];
+  snprintf(text, sizeof(text),
+      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/\",\"clientId\":\"c%d\","
+      "\"submitKey\":\"k%d\"}",
+      key, key);
+  world_say(world, 7, text);
+  world_settle(world);
+}
+
+static void test_submit_count_max(void **state) {
+  struct world *world = *state;
+  world->limits.submit_count_max = 2;
+  world->limits.submit_keep_ms = 100000;
+  say_keyed(world, 1);
+  struct hop_job job = world_announced(world, 0);
+  world_deliver(world, &job, 200, NULL);
+  say_keyed(world, 2);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 0);
+  say_keyed(world, 3);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 1);
+  core_on_api_fetch(&world->core, 99, pf_slice_str("proxy"), pf_slice_str("default"),
+      pf_slice_str("{\"url\":\"http://127.0.0.1:1/\",\"submitKey\":\"k4\"}"), 0);
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 99)->code, 503);
+  /* What is known stays so, done or not, and what has no key needs no room. */
+  say_keyed(world, 1);
+  say_keyed(world, 2);
+  world_say(world, 7, FETCH("free"));
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 1);
+  assert_int_equal(world_count_rows(world, "submits"), 2);
+  assert_int_equal(world_count_rows(world, "jobs"), 2);
+  world_advance(world, WIRE_DEADLINE_MS_DEFAULT + 100001);
+  world_advance(world, 1000);
+  assert_int_equal(world_count_rows(world, "submits"), 0);
+  assert_int_equal(world->core.submit_rows, 0);
+  say_keyed(world, 3);
+  assert_int_equal(world_count_frames(world, "\"code\":\"busy\""), 1);
+  world_restart(world);
+  assert_int_equal(world->core.submit_rows, 1);
+}
+
+/* Millions of keys that expire together go a few at a time. */
+static void test_submit_sweep_is_bounded(void **state) {
+  struct world *world = *state;
+  world->limits.submit_keep_ms = 1000;
+  assert_int_equal(sqlite3_exec(world->db,
+                       "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
+                       "5001) INSERT INTO submits SELECT 1, CAST(i AS BLOB), x'00', i, i FROM n",
+                       NULL, NULL, NULL),
+      SQLITE_OK);
+  world_restart(world);
+  assert_int_equal(world->core.submit_rows, 5001);
+  world_advance(world, 1000);
+  assert_int_equal(world_count_rows(world, "submits"), 1);
+  world_advance(world, 1000);
+  assert_int_equal(world_count_rows(world, "submits"), 0);
+  assert_int_equal(world->core.submit_rows, 0);
 }
 
 /* Between the commit's closing and its end the job is neither pending nor a stored result. */
@@ -607,6 +907,59 @@ static void test_submit_key_of_a_job_that_is_finishing(void **state) {
   assert_non_null(world_find_response(world, 99));
   assert_int_equal(world_find_response(world, 99)->code, 200);
   assert_int_equal(world->core.waiters.count, 0);
+}
+
+/* ---- lists for operators ---- */
+
+static const char *list(
+    struct world *world, const char *state, int64_t limit, uint64_t after, unsigned *ret_steps) {
+  struct pf_job_id id = {world->core.origin_id, after};
+  *ret_steps = 0;
+  world_forget_records(world);
+  core_on_api_list(&world->core, 99, pf_slice_str(state), limit, id);
+  for (; world->responses.count == 0; ++*ret_steps)
+    assert_true(world_step(world));
+  assert_int_equal(world->responses.items[0].code, 200);
+  return world->responses.items[0].text;
+}
+
+static size_t count_text(const char *text, const char *part) {
+  size_t count = 0;
+  for (; (text = strstr(text, part)) != NULL; text++)
+    count++;
+  return count;
+}
+
+/* Each step looks at a page, whether or not anything in it is wanted. */
+static void test_long_list_is_read_in_pages(void **state) {
+  struct world *world = *state;
+  enum { JOBS = 100000, PAGES = JOBS / LOOKUP_IDS_PAGE };
+  unsigned steps;
+  uint64_t first = world->core.next_local, after = 0;
+  make_jobs(world, JOBS);
+  const char *text = list(world, "", 1, 0, &steps);
+  assert_int_equal(steps, 1);
+  assert_non_null(strstr(text, "\"total\":100000"));
+  text = list(world, "parked", 100, 0, &steps);
+  assert_in_range(steps, PAGES, PAGES + 1);
+  assert_non_null(strstr(text, "\"jobs\":[]"));
+  assert_non_null(strstr(text, "\"total\":0"));
+  assert_null(strstr(text, "\"next\""));
+  size_t listed = 0;
+  char id[PF_ID_TEXT];
+  do { /* all of them, each once, the oldest first */
+    text = list(world, "enqueued", CORE_LIST_MAX + 1, after, &steps);
+    size_t count = count_text(text, "\"reqId\"");
+    assert_true(count <= CORE_LIST_MAX && steps <= 2);
+    for (size_t i = 0; i < count; i++) {
+      pf_job_id_print(id, (struct pf_job_id){world->core.origin_id, first + listed++});
+      assert_non_null(text = strstr(text, id));
+    }
+    after = first + listed - 1;
+  } while ((text = strstr(text, "\"next\":")) != NULL);
+  assert_int_equal(listed, JOBS);
+  text = list(world, "", 0, 0, &steps);
+  assert_non_null(strstr(text, "\"jobs\":[]"));
 }
 
 /* ---- limits ---- */
@@ -826,8 +1179,15 @@ int main(void) {
       TEST(test_second_result_is_a_duplicate),
       TEST(test_wrong_capability_and_unknown_job_look_alike),
       TEST(test_cancel_then_late_result),
+      TEST(test_end_is_told_until_it_is_confirmed),
+      TEST(test_end_is_told_at_once_when_the_queue_returns),
+      TEST(test_end_of_a_job_that_nobody_knows_is_not_told),
+      TEST(test_endings_max),
       TEST(test_late_result_needs_the_capability),
       TEST(test_late_result_twice_at_once),
+      TEST(test_late_result_after_the_queue_gave_up),
+      TEST(test_no_late_result_after_an_answer),
+      TEST(test_late_result_meets_the_end),
       TEST(test_deadline_ends_a_job_once),
       TEST(test_job_lost_by_the_queue),
       TEST(test_batch_counts_across_a_restart),
@@ -837,12 +1197,18 @@ int main(void) {
       TEST(test_a_taken_over_socket_is_not_heard),
       TEST(test_session_of_another_actor_is_unknown),
       TEST(test_retention_announces_a_gap),
+      TEST(test_sessions_max_spares_who_would_lose_something),
+      TEST(test_sessions_max_takes_the_oldest),
+      TEST(test_sessions_max_lowered),
       TEST(test_session_ids_never_return),
       TEST(test_connected_session_outlives_a_restart),
       TEST(test_two_takeovers_at_once_replay_each_event_once),
       TEST(test_submit_key_gives_the_same_job),
       TEST(test_submit_keys_are_forgotten_by_age),
+      TEST(test_submit_count_max),
+      TEST(test_submit_sweep_is_bounded),
       TEST(test_submit_key_of_a_job_that_is_finishing),
+      TEST(test_long_list_is_read_in_pages),
       TEST(test_pending_max),
       TEST(test_pending_bytes_max),
       TEST(test_full_disk_refuses_new_work_only),

@@ -289,6 +289,27 @@ static void test_end_of_a_leased_job_aborts_it(void **state) {
   assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1), 1);
 }
 
+/* The `end` itself never came: the watermark says as much. */
+static void test_watermark_ends_what_an_executor_holds(void **state) {
+  struct world *w = *state;
+  join(w);
+  for (uint64_t i = 1; i <= 2; i++) {
+    struct hop_job job = world_job(i);
+    job.repeatable = false;
+    put_taken(w, &job);
+  }
+  struct hop_held held[2] = {held_of(w, 1), held_of(w, 2)};
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, held, 2), 0);
+  world_origin(w, 1, 2);
+  assert_false(queue_start(w->queue, &held[0], w->now_us));
+  assert_true(queue_start(w->queue, &held[1], w->now_us));
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, held, 2), 1);
+  world_pass(w, 0);
+  assert_int_equal(world_state(w, 1), JOB_STATE_COUNT);
+  assert_int_equal(world_state(w, 2), JOB_LEASED);
+  assert_null(world_row(w, 1));
+}
+
 static void test_end_overtakes_the_insert(void **state) {
   struct world *w = *state;
   join(w);
@@ -435,20 +456,104 @@ static void test_origin_that_returns_is_asked_at_once(void **state) {
   answer_status(w, 1, HOP_STATUS_DONE);
 }
 
+/* An executor takes all that is ready, and dies. */
+static void take_all_and_die(struct world *w, unsigned id) {
+  struct queue_action action;
+  world_pass(w, 60001); /* longer than any pause between attempts */
+  world_beat(w, id, id, 10, NULL, 0);
+  world_pass(w, 0);
+  while (world_act(w, &action))
+    queue_on_dispatch(w->queue, &action, HOP_EXECUTE_TAKEN, w->now_us);
+  lose_executor(w);
+  while (world_act(w, &action))
+    queue_on_status(w->queue, &action, HOP_STATUS_PENDING, w->now_us);
+  world_pass(w, 0);
+}
+
+static void put_many(struct world *w, uint64_t count) {
+  for (uint64_t i = 1; i <= count; i++) {
+    struct hop_job job = world_job(i);
+    job.retry.attempts = WIRE_ATTEMPTS_MAX;
+    job.deadline_ms = job.queue_ms = WIRE_DEADLINE_MS_MAX;
+    put(w, &job);
+  }
+}
+
+static unsigned count_state(const struct world *w, uint64_t count, enum job_state state) {
+  unsigned found = 0;
+  for (uint64_t i = 1; i <= count; i++)
+    found += world_state(w, i) == state;
+  return found;
+}
+
+/* In whatever order. */
+static void expect_deliveries(struct world *w, unsigned count, enum outcome outcome) {
+  struct queue_action action;
+  struct hop_result result;
+  for (; count > 0; count--) {
+    assert_true(world_act(w, &action));
+    assert_true(queue_view_result(w->queue, &action, &result));
+    assert_int_equal(result.outcome, outcome);
+  }
+  world_expect_none(w);
+}
+
 static void test_three_lost_executors_are_poison(void **state) {
   struct world *w = *state;
-  struct hop_job job = world_job(1);
-  job.retry.attempts = WIRE_ATTEMPTS_MAX;
-  put(w, &job);
+  put_many(w, QUEUE_SUSPECTS_MAX);
   for (unsigned i = 0; i < QUEUE_LOST_MAX; i++) {
-    world_beat(w, i, i, 10, NULL, 0);
-    world_pass(w, 0);
-    take(w, 1);
-    lose_executor(w);
-    answer_status(w, 1, HOP_STATUS_PENDING);
-    world_pass(w, 0);
+    world_expect_none(w);
+    take_all_and_die(w, i + 1);
   }
-  assert_int_equal(expect_delivery(w, 1).outcome, OUTCOME_POISON);
+  expect_deliveries(w, QUEUE_SUSPECTS_MAX, OUTCOME_POISON);
+}
+
+/* One more than can be suspected: whoever kills executors under load must not make the innocent
+ * guilty. What ends them is the budget of attempts. */
+static void test_one_of_many_is_not_blamed(void **state) {
+  struct world *w = *state;
+  struct queue_stats stats;
+  put_many(w, QUEUE_SUSPECTS_MAX + 1);
+  for (unsigned i = 0; i < WIRE_ATTEMPTS_MAX; i++) {
+    world_expect_none(w);
+    take_all_and_die(w, i + 1);
+  }
+  expect_deliveries(w, QUEUE_SUSPECTS_MAX + 1, OUTCOME_EXECUTOR_LOST);
+  queue_read_stats(w->queue, w->now_us, &stats);
+  assert_int_equal(stats.poisoned, 0);
+}
+
+/* Jobs that were lost together twice do not return together. */
+static void test_jobs_lost_together_part(void **state) {
+  struct world *w = *state;
+  put_many(w, 10);
+  take_all_and_die(w, 1);
+  assert_int_equal(count_state(w, 10, JOB_READY), 10);
+  take_all_and_die(w, 2);
+  world_pass(w, 250); /* of up to 500 */
+  assert_in_range(count_state(w, 10, JOB_WAITING), 1, 9);
+  world_pass(w, 251);
+  assert_int_equal(count_state(w, 10, JOB_READY), 10);
+}
+
+/* An executor that was only silent took nothing down. */
+static void test_blame_is_taken_back_with_the_lease(void **state) {
+  struct world *w = *state;
+  put_many(w, 1);
+  world_beat(w, EXECUTOR, INCARNATION, 10, NULL, 0);
+  world_pass(w, 0);
+  take(w, 1);
+  struct hop_held held = held_of(w, 1);
+  for (unsigned i = 0; i < QUEUE_LOST_MAX; i++) {
+    lose_executor(w);
+    world_expect(w, QUEUE_ASK, 1);
+    assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1), 0);
+    assert_int_equal(world_state(w, 1), JOB_LEASED);
+  }
+  lose_executor(w);
+  answer_status(w, 1, HOP_STATUS_PENDING);
+  world_pass(w, 0);
+  assert_int_equal(world_row(w, 1)->lost, 1);
 }
 
 static void test_lost_on_the_last_attempt(void **state) {
@@ -675,6 +780,32 @@ static void test_deadline_is_the_origins_to_end(void **state) {
   assert_int_equal(world_state(w, 1), JOB_STATE_COUNT);
 }
 
+/* The origin's clock went back and it was started anew: it waits longer than it had said, and so
+ * must the queue. */
+static void test_deadline_grows_with_the_announcement(void **state) {
+  struct world *w = *state;
+  struct hop_job job = world_job(1);
+  job.deadline_ms = 1000;
+  put(w, &job);
+  world_pass(w, 1001);
+  answer_status(w, 1, HOP_STATUS_PENDING);
+  world_pass(w, 0);
+  assert_int_equal(world_state(w, 1), JOB_ASKING);
+  job.deadline_ms = 5000;
+  assert_int_equal(world_put(w, &job), HOP_JOB_KNOWN);
+  world_pass(w, 1001);
+  answer_status(w, 1, HOP_STATUS_PENDING);
+  assert_int_equal(world_state(w, 1), JOB_READY);
+  job.deadline_ms = 8000;
+  assert_int_equal(world_put(w, &job), HOP_JOB_KNOWN);
+  job.deadline_ms = 1; /* a delayed copy */
+  assert_int_equal(world_put(w, &job), HOP_JOB_KNOWN);
+  world_pass(w, 7999);
+  world_expect_none(w);
+  join(w);
+  take(w, 1);
+}
+
 static void test_renewed_epoch_doubts_what_must_not_be_repeated(void **state) {
   struct world *w = *state;
   for (uint64_t i = 1; i <= 2; i++) {
@@ -814,6 +945,7 @@ int main(void) {
       TEST(test_requests_over_the_budget_leave_memory),
       TEST(test_other_epoch_may_have_sent_it),
       TEST(test_end_of_a_leased_job_aborts_it),
+      TEST(test_watermark_ends_what_an_executor_holds),
       TEST(test_end_overtakes_the_insert),
       TEST(test_insert_and_end_in_one_turn_write_no_row),
       TEST(test_start_is_for_the_newest_lease_only),
@@ -824,6 +956,9 @@ int main(void) {
       TEST(test_origin_that_has_it_closes_the_job),
       TEST(test_origin_that_returns_is_asked_at_once),
       TEST(test_three_lost_executors_are_poison),
+      TEST(test_one_of_many_is_not_blamed),
+      TEST(test_jobs_lost_together_part),
+      TEST(test_blame_is_taken_back_with_the_lease),
       TEST(test_lost_on_the_last_attempt),
       TEST(test_missing_from_two_heartbeats_ends_one_lease),
       TEST(test_new_incarnation_ends_the_old_one),
@@ -839,6 +974,7 @@ int main(void) {
       TEST(test_old_fence_completes_nothing_but_a_delivery),
       TEST(test_queue_wait_ends_once),
       TEST(test_deadline_is_the_origins_to_end),
+      TEST(test_deadline_grows_with_the_announcement),
       TEST(test_renewed_epoch_doubts_what_must_not_be_repeated),
       TEST(test_exhausted_survives_a_restart),
       TEST(test_one_host_gets_half_while_another_waits),
