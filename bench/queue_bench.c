@@ -61,23 +61,29 @@ static void join(struct bench *b) {
   pf_buf_done(&aborts);
 }
 
+/* One dispatch is sent and taken; false if there is none. */
+static bool dispatch(struct bench *b, struct hop_complete *ret_done) {
+  struct queue_action action;
+  struct hop_execute item;
+  struct queue_blob *blob;
+  int64_t qid;
+  if (!queue_take_action(b->queue, &action)) return false;
+  PF_ASSERT(queue_view_execute(b->queue, &action, b->now_us, &item, &blob, &qid));
+  queue_blob_unref(blob);
+  queue_on_dispatch(b->queue, &action, HOP_EXECUTE_TAKEN, b->now_us);
+  *ret_done = (struct hop_complete){.job = item.job, .fence = item.fence};
+  return true;
+}
+
 /* A batch in, and as many dispatched and completed. Returns how many that were. */
 static unsigned turn(struct bench *b) {
   struct hop_complete done[BATCH];
-  struct queue_action action;
   unsigned count = 0;
   for (int i = 0; i < BATCH; i++)
     put(b);
   write_group(b);
-  while (count < BATCH && queue_take_action(b->queue, &action)) {
-    struct hop_execute item;
-    struct queue_blob *blob;
-    int64_t qid;
-    PF_ASSERT(queue_view_execute(b->queue, &action, b->now_us, &item, &blob, &qid));
-    queue_blob_unref(blob);
-    queue_on_dispatch(b->queue, &action, HOP_EXECUTE_TAKEN, b->now_us);
-    done[count++] = (struct hop_complete){.job = item.job, .fence = item.fence};
-  }
+  while (count < BATCH && dispatch(b, &done[count]))
+    count++;
   for (unsigned i = 0; i < count; i++)
     queue_complete(b->queue, &done[i], b->now_us);
   if (count) origin_seen(b, done[0].job.local);
@@ -122,7 +128,6 @@ static void slot_acquire(double *samples, size_t count) {
   bench_open(&b);
   join(&b);
   for (size_t i = 0; i < count; i++) {
-    struct queue_action action;
     enum job_state state;
     put(&b);
     int64_t start = pf_clock_mono_ns();
@@ -132,14 +137,9 @@ static void slot_acquire(double *samples, size_t count) {
     PF_ASSERT(queue_find(b.queue, job, &state, &(int){0}, &(struct pf_fence){0}));
     PF_ASSERT(state == JOB_LEASED);
     write_group(&b);
-    PF_ASSERT(queue_take_action(b.queue, &action) && action.kind == QUEUE_DISPATCH);
-    struct hop_execute item;
-    struct queue_blob *blob;
-    int64_t qid;
-    PF_ASSERT(queue_view_execute(b.queue, &action, b.now_us, &item, &blob, &qid));
-    queue_blob_unref(blob);
-    queue_on_dispatch(b.queue, &action, HOP_EXECUTE_TAKEN, b.now_us);
-    queue_complete(b.queue, &(struct hop_complete){.job = item.job, .fence = item.fence}, b.now_us);
+    struct hop_complete done;
+    PF_ASSERT(dispatch(&b, &done));
+    queue_complete(b.queue, &done, b.now_us);
     origin_seen(&b, b.next);
     write_group(&b);
     b.now_us += 1000;
