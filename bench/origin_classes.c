@@ -4,12 +4,21 @@
  *   {"type":"echo","id":7}                 → {"type":"echoed","id":7}    a turn, nothing written
  *   {"type":"put","id":7,"value":"…"}      → {"type":"stored","id":7}    a turn that writes
  *
- * As always the answer leaves when what the turn wrote is durable. */
+ * Messages write to ROWS rows by turns, so that those in one commit do not become one write. As
+ * always the answer leaves when what the turn wrote is durable. */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "origin/classes/classes.h"
 #include "wire/json.h"
+
+enum { ROWS = 1000 };
+
+static int put_row(struct actor *actor, int64_t id, struct pf_slice value) {
+  char key[32];
+  int len = snprintf(key, sizeof(key), "row/%" PRId64, id % ROWS);
+  return actor_put(actor, pf_slice(key, (size_t)len), value);
+}
 
 static int on_message(struct actor *actor, const struct actor_client *client,
     const struct client_message *message, struct pf_slice text) {
@@ -20,7 +29,7 @@ static int on_message(struct actor *actor, const struct actor_client *client,
   struct pf_slice value = {0};
   json_int(json_get(root, "id"), 0, ((int64_t)1 << 53) - 1, &id);
   if (put) json_string(json_get(root, "value"), &value);
-  int err = put ? actor_put(actor, pf_slice_str("value"), value) : PF_OK;
+  int err = put ? put_row(actor, id, value) : PF_OK;
   json_free(root);
   if (err) return err;
   char answer[64];

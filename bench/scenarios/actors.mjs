@@ -93,7 +93,7 @@ const idleClients = (stage) => scope(async (t) => {
   return { ...busy, facts: { bytes }, extra: { 'idle clients': count, 'bytes each': bytes, 'CPU idle %': idle.toFixed(1) } };
 });
 
-/** One actor: after it was made, after 1,000 messages that write 1 KB, after the checkpoint. */
+/** One actor: after it was made, after 1,000 messages that write a row of 1 KB each, after the checkpoint. */
 const memory = (stage) => scope(async (t) => {
   const system = await startNotes(t), kiB = () => system.procs.origin.residentKiB();
   const put = (count, inFlight) => messages(t, system, [...notes, '--kind', 'put', '--bytes', 1060, '--count', count, '--in-flight', inFlight]);

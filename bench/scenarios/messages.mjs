@@ -17,11 +17,11 @@ async function thousands(stage) {
   return ofMessages(await messages(stage.t, await stage.started(), ['--count', count, '--in-flight', count]));
 }
 
-/** One in flight for each actor, so that no two writes of an actor become one in a commit. */
-const note = (kind, bytes) => (stage) => scope(async (t) => {
+/** Class `note` writes to rows by turns: no two messages of a commit become one write. */
+const note = (kind, bytes, clients, inFlight) => (stage) => scope(async (t) => {
   const system = await startNotes(t);
-  return ofMessages(await messages(t, system, [...notes, '--kind', kind, '--bytes', bytes, '--clients', stage.pick(1000, 200),
-    ...stage.messageTiming, '--pids', pidsOf(system, ['origin'])]));
+  return ofMessages(await messages(t, system, [...notes, '--kind', kind, '--bytes', bytes, '--clients', stage.pick(clients, clients / 10),
+    '--in-flight', inFlight, ...stage.messageTiming, '--pids', pidsOf(system, ['origin'])]));
 });
 
 /** 1,000 actors, 100,000 messages a second of 1,024 B, for up to 300 s. */
@@ -54,8 +54,9 @@ const sustained = (stage) => scope(async (t) => {
 export const messageScenarios = [
   path('messages', '10,000 messages without a fetch, at once', thousands),
   path('message-path', 'messages without a fetch, as many as there can be; and at 100,000/s', messagePath),
-  path('message-turn', 'messages that make a turn, 1,000 actors', note('echo', 0)),
-  path('message-write', 'messages that write 100 bytes of durable state each, 1,000 actors', note('put', 140)),
+  path('message-turn', 'messages that make a turn, 100 actors, 20 in flight for each', note('echo', 0, 100, 20)),
+  path('message-write', 'messages that write a row of 100 bytes each, 100 actors, 20 in flight for each', note('put', 140, 100, 20)),
+  path('message-write-single', 'the same, 1,000 actors, one in flight for each', note('put', 140, 1000, 1)),
   path('message-peak', '1,000 actors, 100,000 messages/s of 1,024 B (--long: 300 s)', peak),
   path('message-sustained', '100 actors, 10,000 messages/s of 512 B (--long: a day)', sustained),
 ];
