@@ -47,3 +47,15 @@ test('the reports name what they compare, and escape it', () => {
   assert.match(page, /&lt;a&gt;/);
   assert.doesNotMatch(page, /<a>/);
 });
+
+test('plots: against concurrency, as a histogram, second by second', () => {
+  const a = run('a', [1000]);
+  a.records.push({ name: 'knee', status: 'ok', unit: 'ms', ops: 1, curve: [{ c: 1, ops: 10, p50: 1, p99: 2 }, { c: 10, ops: 50, p50: 2, p99: 4 }] },
+    { name: 'concurrency-50', status: 'ok', unit: 'ms', ops: 1, ...figuresOf([1, 2, 3]), histogram: [[1, 5], [2, 7]], windows: [3, 4] },
+    { name: 'burst', status: 'ok', unit: 'ms', ops: 1, timeline: [[10, 10, 1, 2], [500, 90, 40, 80], [10, 400, 30, 90]] });
+  const page = html(a, a, compareRuns(a, a, 0.1), 0.1);
+  for (const title of ['Throughput against', 'p50', 'p99', 'histogram', 'Throughput over time', 'second by second: answers', 'second by second: p99'])
+    assert.match(page, new RegExp(`<figcaption>[^<]*${title}[^<]*</figcaption><svg[^]*?(polyline|rect)`), title);
+  assert.doesNotMatch(page, /NaN|undefined|Infinity/);
+  assert.doesNotMatch(html(run('a', [1]), run('b', [1]), [], 0.1), /<svg/);
+});

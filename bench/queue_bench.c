@@ -1,14 +1,26 @@
 /* Nanoseconds per job of the queue's decisions (insert, lease, dispatch, completion, rows to
- * write), with 1,000 and with 100,000 jobs queued. Codec, database and sockets are not in it.
+ * write), with 1,000 and with 100,000 jobs queued; or the time in which a job that is ready gets a
+ * free slot. Codec, database and sockets are not in it.
  *
- *   build/bin/queue_bench [JOBS] */
+ *   build/bin/queue_bench [JOBS]
+ *   build/bin/queue_bench [--json] slot-acquire [SAMPLES] */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "micro.h"
 #include "orchestrator/queue.h"
 
-enum { BATCH = 256, SLOTS = 1000, ROUNDS = 3, REQUEST_BYTES = 200 };
+#define SLOT "slot-acquire"
+enum {
+  BATCH = 256,
+  SLOTS = 1000,
+  ROUNDS = 3,
+  REQUEST_BYTES = 200,
+  SLOT_SAMPLES = 20000,
+  SLOT_SAMPLES_MAX = 1000000
+};
 
 struct bench {
   struct queue *queue;
@@ -49,23 +61,29 @@ static void join(struct bench *b) {
   pf_buf_done(&aborts);
 }
 
+/* One dispatch is sent and taken; false if there is none. */
+static bool dispatch(struct bench *b, struct hop_complete *ret_done) {
+  struct queue_action action;
+  struct hop_execute item;
+  struct queue_blob *blob;
+  int64_t qid;
+  if (!queue_take_action(b->queue, &action)) return false;
+  PF_ASSERT(queue_view_execute(b->queue, &action, b->now_us, &item, &blob, &qid));
+  queue_blob_unref(blob);
+  queue_on_dispatch(b->queue, &action, HOP_EXECUTE_TAKEN, b->now_us);
+  *ret_done = (struct hop_complete){.job = item.job, .fence = item.fence};
+  return true;
+}
+
 /* A batch in, and as many dispatched and completed. Returns how many that were. */
 static unsigned turn(struct bench *b) {
   struct hop_complete done[BATCH];
-  struct queue_action action;
   unsigned count = 0;
   for (int i = 0; i < BATCH; i++)
     put(b);
   write_group(b);
-  while (count < BATCH && queue_take_action(b->queue, &action)) {
-    struct hop_execute item;
-    struct queue_blob *blob;
-    int64_t qid;
-    PF_ASSERT(queue_view_execute(b->queue, &action, b->now_us, &item, &blob, &qid));
-    queue_blob_unref(blob);
-    queue_on_dispatch(b->queue, &action, HOP_EXECUTE_TAKEN, b->now_us);
-    done[count++] = (struct hop_complete){.job = item.job, .fence = item.fence};
-  }
+  while (count < BATCH && dispatch(b, &done[count]))
+    count++;
   for (unsigned i = 0; i < count; i++)
     queue_complete(b->queue, &done[i], b->now_us);
   if (count) origin_seen(b, done[0].job.local);
@@ -73,7 +91,7 @@ static unsigned turn(struct bench *b) {
   return count;
 }
 
-static double ns_per_job(unsigned queued, unsigned jobs) {
+static void bench_open(struct bench *b) {
   struct queue_config config = {.epoch = 1,
       .fence_next = 1,
       .seed = 1,
@@ -81,9 +99,14 @@ static double ns_per_job(unsigned queued, unsigned jobs) {
       .retry = {500, 60000, 60000},
       .jobs_max = 10000000,
       .request_bytes_max = (int64_t)1 << 30};
-  struct bench b = {.next = 1, .now_us = 1000};
-  b.queue = queue_new(&config);
-  queue_loaded(b.queue);
+  *b = (struct bench){.next = 1, .now_us = 1000};
+  b->queue = queue_new(&config);
+  queue_loaded(b->queue);
+}
+
+static double ns_per_job(unsigned queued, unsigned jobs) {
+  struct bench b;
+  bench_open(&b);
   for (unsigned i = 0; i < queued; i++)
     put(&b);
   write_group(&b);
@@ -99,7 +122,43 @@ static double ns_per_job(unsigned queued, unsigned jobs) {
   return ns;
 }
 
+/* A job is there and a slot is free: what the decision takes. */
+static void slot_acquire(double *samples, size_t count) {
+  struct bench b;
+  bench_open(&b);
+  join(&b);
+  for (size_t i = 0; i < count; i++) {
+    enum job_state state;
+    put(&b);
+    int64_t start = pf_clock_mono_ns();
+    queue_settle(b.queue, b.now_us);
+    samples[i] = (double)(pf_clock_mono_ns() - start) / 1e3;
+    struct pf_job_id job = {1, b.next - 1};
+    PF_ASSERT(queue_find(b.queue, job, &state, &(int){0}, &(struct pf_fence){0}));
+    PF_ASSERT(state == JOB_LEASED);
+    write_group(&b);
+    struct hop_complete done;
+    PF_ASSERT(dispatch(&b, &done));
+    queue_complete(b.queue, &done, b.now_us);
+    origin_seen(&b, b.next);
+    write_group(&b);
+    b.now_us += 1000;
+  }
+  queue_free(b.queue);
+}
+
+static int slot_command(const struct micro_args *args) {
+  if (!args->count) return micro_usage("queue_bench");
+  double *samples = pf_alloc(args->count * sizeof(*samples));
+  slot_acquire(samples, args->count);
+  micro_show(SLOT, "a job that is ready gets a free slot", samples, args->count, args->json);
+  free(samples);
+  return PF_EXIT_OK;
+}
+
 int main(int argc, char **argv) {
+  struct micro_args args = micro_args(argc, argv, SLOT_SAMPLES, SLOT_SAMPLES_MAX);
+  if (strcmp(args.wanted, SLOT) == 0) return slot_command(&args);
   long jobs = argc > 1 ? strtol(argv[1], NULL, 10) : 500000;
   if (jobs < BATCH) {
     fprintf(stderr, "usage: queue_bench [JOBS]\n");

@@ -35,13 +35,29 @@ async function nodeAwait(t, { target }, levels, short) {
   return levelsOf(t, wsOf(server), target, levels, short, ['--pids', `server=${server.pid}`]);
 }
 
+/** What the distribution has, as root; a service that comes with it is not left running. */
+function installRedis() {
+  const root = process.getuid() === 0 ? [] : ['sudo', ...(process.stdin.isTTY ? [] : ['-n'])];
+  const asRoot = (...args) => {
+    const [program, ...rest] = [...root, 'env', 'DEBIAN_FRONTEND=noninteractive', ...args];
+    execFileSync(program, rest, { stdio: ['inherit', 'ignore', 'inherit'] });
+  };
+  asRoot('apt-get', '-q', 'update');
+  asRoot('apt-get', '-q', 'install', '-y', '--no-install-recommends', 'redis-server');
+  if (existsSync('/run/systemd/system')) asRoot('systemctl', 'disable', '--now', 'redis-server');
+}
+
+/** The packages of a baseline, exactly as locked; `npm ci` writes its list last, so half of them do not count. */
+const npmReady = (home) => existsSync(join(home, 'node_modules/.package-lock.json'));
+const npmInstall = (home) => execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts'], { cwd: home, stdio: ['inherit', 'ignore', 'inherit'] });
+
 const inPath = (name) => (process.env.PATH ?? '').split(delimiter).map((dir) => join(dir, name)).find(existsSync);
 
 async function bullmq(t, { target }, levels, short, install) {
   const home = join(baselines, 'bullmq');
-  if (install && !existsSync(join(home, 'node_modules'))) execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: home, stdio: 'inherit' });
-  if (install && !inPath('redis-server')) execFileSync('apt-get', ['install', '-y', '--no-install-recommends', 'redis-server'], { stdio: 'inherit' });
-  if (!inPath('redis-server') || !existsSync(join(home, 'node_modules'))) return 'not installed: --install';
+  if (install && !npmReady(home)) npmInstall(home);
+  if (install && !inPath('redis-server')) installRedis();
+  if (!inPath('redis-server') || !npmReady(home)) return 'not installed: --install';
   const dir = tempDir(t), socket = join(dir, 'redis.sock');
   const redis = await start(t, inPath('redis-server'), ['--port', '0', '--unixsocket', socket, '--dir', dir, '--appendonly', 'yes',
     '--appendfsync', 'always', '--save', ''], { ready: /Ready to accept connections|The server is now ready/ });

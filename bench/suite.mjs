@@ -1,16 +1,19 @@
-// `proxyfetch bench suite|sides|compare`: everything of the benchmark suite that is not a load itself.
-import { mkdirSync, writeFileSync } from 'node:fs';
+// `proxyfetch bench suite|targets|sides|compare`: everything of the benchmark suite that is not a load itself.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { compareCommand } from './compare.mjs';
 import { show, table } from './lib/figures.mjs';
+import { judgeTargets, scenariosOfTargets, targetTable } from './lib/targets.mjs';
 import { machine, scope } from './lib/tools.mjs';
-import { scenarios, Stage } from './scenarios.mjs';
+import { named, scenarios, Stage } from './scenarios/index.mjs';
 import { sidesCommand } from './sides.mjs';
 
 const usage = `Usage:
-  proxyfetch bench suite [--scenario NAME,…|all] [--short] [--repeat N] [--out FILE.json] [--list]
-  proxyfetch bench sides [--short] [--only NAME,…] [--out FILE.json]
+  proxyfetch bench suite [--scenario NAME,…|all] [--short] [--long SECONDS] [--repeat N] [--out FILE.json] [--list]
+  proxyfetch bench targets [FILE.json | options of suite]
+  proxyfetch bench sides [--short] [--install] [--only NAME,…] [--out FILE.json]
   proxyfetch bench compare OLD.json NEW.json [--threshold 0.10] [--markdown FILE] [--html FILE]`;
 
 export function save(file, content) {
@@ -21,24 +24,33 @@ export function save(file, content) {
 const cpuText = (cpu) => Object.entries(cpu).map(([role, us]) => `${role} ${us.toFixed(1)}`).join(' + ') +
   ` = ${Object.values(cpu).reduce((a, b) => a + b, 0).toFixed(1)} us`;
 
+const figureNames = ['mean', 'min', 'max', 'p50', 'p75', 'p90', 'p95', 'p99', 'p99_5', 'p99_9'];
+
+/** What a record lacks: a rate, and if it is one of the 35, any of the figures. */
+function lacking(record) {
+  if (!(record.ops > 0)) return 'ops';
+  const all = named.some((s) => s.name === record.name) ? [...figureNames, 'marginPercent', 'samples'] : [];
+  return all.find((name) => typeof record[name] !== 'number');
+}
+
 function print(record) {
   const r = record;
   if (r.status !== 'ok') return console.log(`${r.name.padEnd(24)} ${r.status}`);
   const margin = r.marginPercent === undefined ? '' : ` ±${r.marginPercent.toFixed(1)} %`;
   console.log(`${r.name.padEnd(24)} ${show(r.ops)}/s${margin}  ${r.help}`);
-  const names = ['mean', 'min', 'max', 'p50', 'p75', 'p90', 'p95', 'p99', 'p99_5', 'p99_9'];
-  console.log(`    ${names.filter((n) => r[n] !== undefined).map((n) => `${n.replace('_', '.')} ${show(r[n])}`).join('  ')} ${r.unit}` +
-    `  (${r.samples.toLocaleString('en-US')} samples)`);
+  console.log(`    ${figureNames.filter((n) => r[n] !== undefined).map((n) => `${n.replace('_', '.')} ${show(r[n])}`).join('  ')} ${r.unit}` +
+    `  (${r.samples.toLocaleString('en-US')} samples; took ${r.tookSeconds.toFixed(1)} s)`);
   if (r.cpuUs && Object.keys(r.cpuUs).length > 1) console.log(`    CPU per job: ${cpuText(r.cpuUs)}`);
   if (r.extra) console.log(`    ${Object.entries(r.extra).map(([k, v]) => `${k} ${v}`).join('; ')}`);
 }
 
 /** "N times as fast as" within each family: what is before the last dash. By the median where it is of one
- *  operation at a time, because a machine that is used by others spoils the mean. */
+ *  operation at a time, because a machine that is used by others spoils the mean. What was offered at a fixed
+ *  rate is not compared. */
 function printRatios(records) {
   const speed = (r) => (r.kind === 'micro' && r.p50 ? 1e6 / r.p50 : r.ops), families = new Map();
-  for (const r of records) {
-    const family = r.name.replace(/-[^-]*$/, '');
+  for (const r of records.filter((r) => !r.paced)) {
+    const family = `${r.kind} ${r.name.replace(/-[^-]*$/, '')}`;
     families.set(family, [...(families.get(family) ?? []), r]);
   }
   for (const members of families.values()) {
@@ -47,39 +59,61 @@ function printRatios(records) {
   }
 }
 
+function printTargets(judged, short) {
+  if (!judged.length) return;
+  const count = (status) => judged.filter((row) => row.status === status).length;
+  console.log(`\n${targetTable(judged)}\n`);
+  console.log(`${count('target')} at the target, ${count('acceptable')} acceptable, ${count('minimum')} at the minimum, ${count('missed')} missed, ` +
+    `${count('not measured')} not measured, ${count('not there yet')} not there yet${short ? '. A short run: its figures say nothing' : ''}\n`);
+}
+
+/** The table of a run that was kept, or of one that is made for it. */
+async function targetsCommand(args) {
+  if (args.length === 1 && !args[0].startsWith('-')) {
+    const run = JSON.parse(readFileSync(args[0], 'utf8'));
+    console.log(`${run.date}, commit ${run.commit}, ${run.cpus} × ${run.cpu}, ${run.memoryMiB} MiB, Linux ${run.kernel}`);
+    return printTargets(judgeTargets(run.records), run.short), 0;
+  }
+  return suiteCommand([...args, '--scenario', scenariosOfTargets.join(',')]);
+}
+
 async function suiteCommand(args) {
   const { values } = parseArgs({ args, options: { scenario: { type: 'string', default: 'all' }, short: { type: 'boolean' },
-    repeat: { type: 'string', default: '1' }, out: { type: 'string' }, list: { type: 'boolean' } } });
+    repeat: { type: 'string', default: '1' }, long: { type: 'string', default: '0' }, out: { type: 'string' }, list: { type: 'boolean' } } });
   if (values.list) return console.log(scenarios.map((s) => `${s.name.padEnd(24)} ${s.kind.padEnd(6)} ${s.help}`).join('\n')), 0;
   const wanted = values.scenario.split(',');
   const chosen = scenarios.filter((s) => values.scenario === 'all' || wanted.includes(s.name));
   const unknown = wanted.filter((n) => n !== 'all' && !scenarios.some((s) => s.name === n));
-  if (unknown.length || !(Number(values.repeat) >= 1)) return console.error(`no scenario ${unknown.join(', ')}\n${usage}`), 2;
+  if (unknown.length) return console.error(`no scenario ${unknown.join(', ')}\n${usage}`), 2;
+  if (!(Number(values.repeat) >= 1) || !(Number(values.long) >= 0)) return console.error(usage), 2;
   const records = [];
   await scope(async (t) => {
-    const stage = new Stage(t, values.short);
+    const stage = new Stage(t, { short: values.short, long: Number(values.long) });
     for (let round = 0; round < Number(values.repeat); round++)
       for (const s of chosen) {
-        const record = { name: s.name, kind: s.kind, help: s.help, round };
+        const record = { name: s.name, kind: s.kind, help: s.help, round }, began = performance.now();
         try {
           Object.assign(record, s.kind === 'slot' ? { status: 'not there yet' } : { status: 'ok', ...(await s.run(stage)), name: s.name, help: s.help });
         } catch (why) {
           record.status = `FAILED: ${why.message}`;
         }
-        if (record.status === 'ok' && !(record.ops > 0)) record.status = 'FAILED: no figure';
+        if (record.status === 'ok' && lacking(record)) record.status = `FAILED: no ${lacking(record)}`;
+        record.tookSeconds = (performance.now() - began) / 1000;
         records.push(record);
         print(record);
       }
   });
   printRatios(records.filter((r) => r.status === 'ok' && r.round === 0));
-  if (values.out) save(values.out, JSON.stringify({ ...machine(), short: Boolean(values.short), records }, null, 1));
+  const targets = judgeTargets(records);
+  printTargets(targets.filter((row) => row.status !== 'not measured'), values.short);
+  if (values.out) save(values.out, JSON.stringify({ ...machine(), short: Boolean(values.short), records, targets }, null, 1));
   const failed = records.filter((r) => r.status.startsWith('FAILED'));
   console.log(`${records.filter((r) => r.status === 'ok').length} measured, ${failed.length} failed, ` +
     `${records.filter((r) => r.status === 'not there yet').length} not there yet`);
   return failed.length ? 1 : 0;
 }
 
-const commands = { suite: suiteCommand, sides: sidesCommand, compare: compareCommand };
+const commands = { suite: suiteCommand, targets: targetsCommand, sides: sidesCommand, compare: compareCommand };
 const args = process.argv.slice(2);
 const command = args[0]?.startsWith('-') ? 'suite' : args.shift();
 if (!commands[command] || args.includes('--help')) {

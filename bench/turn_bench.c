@@ -3,13 +3,12 @@
  * continuation runs, everything it asked for is done and durable.
  *
  *   build/bin/turn_bench [--json] [--list] [NAME|all [OPERATIONS]] */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "stats.h"
+#include "micro.h"
 #include "support/origin_world.h"
 #include "wire/json.h"
 
@@ -204,9 +203,9 @@ static const struct actor_class *const class_table[] = {&class_bench, NULL};
 
 struct scenario {
   const char *name, *help;
-  const char *prepare; /* a message to every new actor, or NULL */
-  const char *message; /* that starts an operation */
-  bool wake;           /* the actor has left memory before */
+  const char *prepare;                      /* a message to every new actor, or NULL */
+  const char *message;                      /* that starts an operation */
+  enum { RUN, MESSAGE, WAKE, CREATE } kind; /* WAKE: the actor has left memory before */
 };
 
 #define START(continuation)                                                                        \
@@ -220,26 +219,30 @@ struct scenario {
 #define TOUCH "{\"type\":\"touch\"}"
 
 static const struct scenario scenarios[] = {
-    {"continuation-noop", "a continuation that does nothing", NULL, START("noop"), false},
-    {"continuation-steps", "1,000 steps of computation", NULL, START("steps"), false},
-    {"continuation-follow", "one follow-up fetch", NULL, START("follow"), false},
-    {"continuation-parallel", "five follow-up fetches and a join", NULL, START("parallel"), false},
-    {"continuation-extract", "a field of a JSON body", NULL, START("extract"), false},
-    {"continuation-append", "a string grows in the state", NULL, START("append"), false},
-    {"continuation-row", "a new row of state", NULL, START("row"), false},
+    {"continuation-noop", "a continuation that does nothing", NULL, START("noop"), RUN},
+    {"continuation-steps", "1,000 steps of computation", NULL, START("steps"), RUN},
+    {"continuation-follow", "one follow-up fetch", NULL, START("follow"), RUN},
+    {"continuation-parallel", "five follow-up fetches and a join", NULL, START("parallel"), RUN},
+    {"continuation-extract", "a field of a JSON body", NULL, START("extract"), RUN},
+    {"continuation-append", "a string grows in the state", NULL, START("append"), RUN},
+    {"continuation-row", "a new row of state", NULL, START("row"), RUN},
     {"continuation-iterate", "over 1,000 rows of state", "{\"type\":\"rows\"}", START("iterate"),
-        false},
+        RUN},
     {"log-off", "nobody asked for logs", NULL,
         "{\"type\":\"start-fetch\",\"url\":\"http://target/\",\"clientId\":\"c\","
         "\"continuation\":\"log\",\"context\":0}",
-        false},
-    {"log-0", "logs asked for, none written", NULL, LOGS("0"), false},
-    {"log-1", "one line", NULL, LOGS("1"), false},
-    {"log-5", "five lines", NULL, LOGS("5"), false},
-    {"log-10", "ten lines", NULL, LOGS("10"), false},
-    {"wake-1k", "an actor with 1 KB of state wakes", STATE("1024"), TOUCH, true},
-    {"wake-64k", "an actor with 64 KB of state wakes", STATE("65536"), TOUCH, true},
-    {"wake-1m", "an actor with 1 MB of state wakes", STATE("1048576"), TOUCH, true},
+        RUN},
+    {"log-0", "logs asked for, none written", NULL, LOGS("0"), RUN},
+    {"log-1", "one line", NULL, LOGS("1"), RUN},
+    {"log-5", "five lines", NULL, LOGS("5"), RUN},
+    {"log-10", "ten lines", NULL, LOGS("10"), RUN},
+    {"wake-1k", "an actor with 1 KB of state wakes", STATE("1024"), TOUCH, WAKE},
+    {"wake-64k", "an actor with 64 KB of state wakes", STATE("65536"), TOUCH, WAKE},
+    {"wake-1m", "an actor with 1 MB of state wakes", STATE("1048576"), TOUCH, WAKE},
+    {"message-state", "a message that writes state", NULL, TOUCH, MESSAGE},
+    {"create-1k", "an actor with 1 KB of state is made", NULL, STATE("1024"), CREATE},
+    {"create-64k", "an actor with 64 KB of state is made", NULL, STATE("65536"), CREATE},
+    {"create-1m", "an actor with 1 MB of state is made", NULL, STATE("1048576"), CREATE},
 };
 
 /* ---- running them ---- */
@@ -262,6 +265,27 @@ static double wake_once(struct world *world, const struct scenario *s) {
   world_say(world, SOCKET, s->message);
   world_settle(world);
   return (double)(pf_clock_mono_ns() - start) / 1e3;
+}
+
+static double message_once(struct world *world, const struct scenario *s) {
+  int64_t start = pf_clock_mono_ns();
+  world_say(world, SOCKET, s->message);
+  world_settle(world);
+  return (double)(pf_clock_mono_ns() - start) / 1e3;
+}
+
+/* A client comes to an actor that never was, and leaves again. */
+static double create_once(struct world *world, const struct scenario *s, size_t i) {
+  char path[64];
+  snprintf(path, sizeof(path), "/actors/proxy/new-%zu", i);
+  int64_t start = pf_clock_mono_ns();
+  PF_ASSERT(core_on_ws_open(&world->core, SOCKET + 1, pf_slice_str(path)) == 0);
+  world_say(world, SOCKET + 1, s->message);
+  world_settle(world);
+  double us = (double)(pf_clock_mono_ns() - start) / 1e3;
+  core_on_ws_close(&world->core, SOCKET + 1);
+  world_settle(world);
+  return us;
 }
 
 static double run_once(struct world *world, const struct scenario *s) {
@@ -288,6 +312,19 @@ static double run_once(struct world *world, const struct scenario *s) {
   return (double)(pf_clock_mono_ns() - start) / 1e3;
 }
 
+static double once(struct world *world, const struct scenario *s, size_t i) {
+  switch (s->kind) {
+  case WAKE:
+    return wake_once(world, s);
+  case MESSAGE:
+    return message_once(world, s);
+  case CREATE:
+    return create_once(world, s, i);
+  default:
+    return run_once(world, s);
+  }
+}
+
 static void measure(const struct scenario *s, double *samples, size_t count) {
   struct world *world = pf_alloc(sizeof(*world));
   for (size_t i = 0; i < count; i++) {
@@ -295,7 +332,7 @@ static void measure(const struct scenario *s, double *samples, size_t count) {
       if (i) world_done(world);
       world_open(world, s);
     }
-    samples[i] = s->wake ? wake_once(world, s) : run_once(world, s);
+    samples[i] = once(world, s, i);
     PF_ASSERT(world_count_frames(world, "\"type\":\"error\"") == 0);
     PF_ASSERT(world_count_rows(world, "jobs") == 0);
     world_forget_records(world);
@@ -304,51 +341,17 @@ static void measure(const struct scenario *s, double *samples, size_t count) {
   free(world);
 }
 
-static double margin_percent(const double *samples, size_t count, double mean) {
-  double squares = 0;
-  for (size_t i = 0; i < count; i++)
-    squares += (samples[i] - mean) * (samples[i] - mean);
-  return count < 2 ? 0 : 196 * sqrt(squares / (double)(count - 1) / (double)count) / mean;
-}
-
-static void show(const struct scenario *s, double *samples, size_t count, bool json) {
-  struct stats stats = stats_of(samples, count);
-  double margin = margin_percent(samples, count, stats.mean);
-  if (!json) {
-    printf("%-22s %9.0f/s +/- %4.1f %%  mean %8.2f  p50 %8.2f  p99 %8.2f  max %9.2f us  %s\n",
-        s->name, 1e6 / stats.mean, margin, stats.mean, stats.p50, stats.p99, stats.max, s->help);
-    return;
-  }
-  static const struct {
-    const char *name;
-    double q;
-  } quantiles[] = {{"p50", 0.5}, {"p75", 0.75}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99},
-      {"p99_5", 0.995}, {"p99_9", 0.999}};
-  printf("{\"name\":\"%s\",\"help\":\"%s\",\"unit\":\"us\",\"samples\":%zu,\"opsPerSecond\":%.1f,"
-         "\"marginPercent\":%.2f,\"min\":%.3f,\"mean\":%.3f,\"max\":%.3f",
-      s->name, s->help, count, 1e6 / stats.mean, margin, stats.min, stats.mean, stats.max);
-  for (size_t i = 0; i < PF_COUNT(quantiles); i++)
-    printf(",\"%s\":%.3f", quantiles[i].name, stats_quantile(samples, count, quantiles[i].q));
-  printf("}\n");
-}
-
 int main(int argc, char **argv) {
-  bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
-  argv += json, argc -= json;
-  const char *wanted = argc > 1 ? argv[1] : "all";
-  long count = argc > 2 ? strtol(argv[2], NULL, 10) : OPERATIONS;
-  bool list = strcmp(wanted, "--list") == 0, known = list;
-  if (count < 2 || count > OPERATIONS_MAX) count = -1;
-  double *samples = pf_alloc((size_t)(count < 0 ? 1 : count) * sizeof(*samples));
-  for (size_t i = 0; i < PF_COUNT(scenarios) && count > 0; i++) {
-    if (list) printf("%s\t%s\n", scenarios[i].name, scenarios[i].help);
-    if (strcmp(wanted, "all") != 0 && strcmp(wanted, scenarios[i].name) != 0) continue;
+  struct micro_args args = micro_args(argc, argv, OPERATIONS, OPERATIONS_MAX);
+  bool known = args.list;
+  double *samples = pf_alloc((args.count + 1) * sizeof(*samples));
+  for (size_t i = 0; i < PF_COUNT(scenarios); i++) {
+    if (args.list) printf("%s\t%s\n", scenarios[i].name, scenarios[i].help);
+    if (!micro_wants(&args, scenarios[i].name)) continue;
     known = true;
-    measure(&scenarios[i], samples, (size_t)count);
-    show(&scenarios[i], samples, (size_t)count, json);
+    measure(&scenarios[i], samples, args.count);
+    micro_show(scenarios[i].name, scenarios[i].help, samples, args.count, args.json);
   }
   free(samples);
-  if (known) return PF_EXIT_OK;
-  fprintf(stderr, "usage: turn_bench [--json] [--list] [NAME|all [OPERATIONS]]\n");
-  return PF_EXIT_USAGE;
+  return known ? PF_EXIT_OK : micro_usage("turn_bench");
 }

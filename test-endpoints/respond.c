@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/query.h"
 #include "text.h"
 
 static const struct {
@@ -84,7 +85,9 @@ static void head_begin(struct pf_buf *out, struct respond_date *date, int status
 
 /* Says whether the connection stays, and sees to it. */
 static void head_end(struct call *call) {
-  bool keep = call->request->keep_alive && !call->lab->draining;
+  struct pf_slice close;
+  bool leave = pf_query_find(call->request->query, "close", &close) && pf_slice_is(close, "1");
+  bool keep = call->request->keep_alive && !call->lab->draining && !leave;
   if (!keep && call->answer.end == ANSWER_KEEP) call->answer.end = ANSWER_CLOSE;
   if (call->answer.end == ANSWER_CLOSE)
     pf_buf_str(call->out, "Connection: close\r\n");

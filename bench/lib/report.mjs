@@ -37,6 +37,7 @@ const first = (run, name) => run.records.find((r) => r.name === name && r.status
 function plots(before, after) {
   const both = (name, points) => [before, after].map((run, i) => ({ name: i ? 'new' : 'old', points: points(first(run, name) ?? {}) ?? [] }));
   const curve = (key) => both('knee', (r) => r.curve?.map((c) => [c.c, c[key]]));
+  const seconds = (column) => both('burst', (r) => r.timeline?.map((second, i) => [i + 1, second[column]]));
   return [
     plot('Throughput against fetches in flight', curve('ops'), { x: 'in flight', y: 'fetches/s', log: true }),
     plot('Latency against fetches in flight: p50', curve('p50'), { x: 'in flight', y: 'ms', log: true }),
@@ -45,6 +46,8 @@ function plots(before, after) {
     plot('Latency with 50 in flight: quantiles', both('concurrency-50', (r) => r.p50 && Object.entries(quantiles).map(([n, q]) => [1 / (1 - q), r[n]])),
       { x: 'one of so many is slower', y: 'ms', log: true }),
     plot('Throughput over time with 50 in flight', both('concurrency-50', (r) => r.windows?.map((n, i) => [(i + 1) / 10, n * 10])), { x: 's', y: 'fetches/s' }),
+    plot('A burst, second by second: answers', seconds(1), { x: 's', y: 'fetches/s' }),
+    plot('A burst, second by second: p99', seconds(3), { x: 's', y: 'ms' }),
   ].join('\n');
 }
 

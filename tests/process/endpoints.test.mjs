@@ -56,6 +56,12 @@ test('what the endpoints answer', async (t) => {
     assert.ok(Math.abs(Date.parse(date) - Date.now()) < 5000, date);
   });
 
+  await t.test('close=1 ends the connection, and nothing else does', async () => {
+    const of = async (path) => (await fetch(`${p.url}${path}`)).headers.get('connection');
+    assert.equal(await of('/uuid?close=1'), 'close');
+    for (const path of ['/uuid', '/uuid?close=0', '/uuid?closed=1']) assert.notEqual(await of(path), 'close', path);
+  });
+
   await t.test('delay is never early', async () => {
     await Promise.all([0, 1, 10, 55, 200].map(async (ms) => {
       const from = performance.now();
