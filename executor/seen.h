@@ -1,4 +1,5 @@
-/* Which dispatches this executor has taken: a second copy of one must not be fetched again.
+/* Which dispatches this executor has answered, taken or refused for want of room: a second copy of
+ * one must not be fetched.
  *
  * A fence's counter is given to one dispatch only and grows, so one bit for each counter of a
  * sliding window is enough. What lies below the window counts as seen: the set never forgets, it

@@ -508,6 +508,7 @@ static void executor_on_execute(struct step t, struct msg m) {
   } else if ((*seen & bit) && rule_holds(w, RULE_SEEN_SET)) {
     step_take(&t, "executor: has seen this dispatch");
   } else if (slot->state != SLOT_EMPTY && !same) {
+    *seen |= bit;
     step_take(&t, "executor: is full");
   } else {
     *seen |= bit;

@@ -411,8 +411,10 @@ test('what the queue says', async (t) => {
     queue.aborts = jobs.slice(0, 3).map(({ job, fence }) => ({ job, fence }));
     await until(async () => (await queue.nextBeat()).free === 3, 'free slots after the aborts');
     for (const job of jobs) assert.deepEqual(origin.results.all(job.job), []);
-    assert.deepEqual(await queue.execute([jobs[3]]), ['taken']); // full is no refusal for ever
-    queue.aborts = [{ job: jobs[3].job, fence: jobs[3].fence }];
+    assert.deepEqual(await queue.execute([jobs[3]]), ['seen']); // a late copy: the queue has dispatched it anew
+    const anew = { ...jobs[3], fence: queue.job(origin, { url: at('/hang') }).fence };
+    assert.deepEqual(await queue.execute([anew]), ['taken']);
+    queue.aborts = [{ job: anew.job, fence: anew.fence }];
     await until(async () => (await queue.nextBeat()).free === 3, 'free slots after the abort');
   });
 

@@ -259,8 +259,8 @@ static void run_call(struct sim_executor *x, struct run *run) {
 static enum hop_execute_answer take(struct sim_executor *x, const struct hop_execute *item) {
   struct sim *sim = x->sim;
   if (sim->removal != REMOVE_SEEN && seen_has(&x->seen, item->fence)) return HOP_EXECUTE_SEEN;
-  if (slots_free(x) == 0) return HOP_EXECUTE_FULL;
   seen_put(&x->seen, item->fence);
+  if (slots_free(x) == 0) return HOP_EXECUTE_FULL;
   struct run *run = x->runs;
   while (run->state != RUN_FREE)
     run++;
