@@ -11,6 +11,9 @@
  *     mode, and the time of a restart), or
  *   - nothing was committed for STORE_WAL_IDLE_MS.
  *
+ * In normal mode the kernel is told to begin writing the log out with each
+ * STORE_WAL_WRITE_OUT_BYTES: a checkpoint that had to write all of it stopped commits for 10 ms.
+ *
  * In full mode the log's file is kept longer than the log, filled with zeros: a sync of bytes that
  * lie within a file needs no entry in the file system's journal and takes about half the time of
  * one that makes it longer (decision 0015). SQLite reads a log up to the first frame whose salt is
@@ -37,6 +40,7 @@
 #define STORE_WAL_IDLE_MS 500
 #define STORE_WAL_READY_BYTES                                                                      \
   ((int64_t)16 << 20) /* the file's length, made when nothing is to do */
+#define STORE_WAL_WRITE_OUT_BYTES ((int64_t)256 << 10)
 #define STORE_WAL_EXTEND_BYTES ((int64_t)512 << 10) /* at once; never beyond STORE_WAL_BYTES */
 
 enum { WAL_SLOTS_BITS = 10, WAL_SLOTS = 1 << WAL_SLOTS_BITS }; /* of the set of page numbers */
@@ -44,11 +48,13 @@ enum { WAL_SLOTS_BITS = 10, WAL_SLOTS = 1 << WAL_SLOTS_BITS }; /* of the set of 
 struct store_wal {
   sqlite3 *db;
   int64_t frame_bytes, bytes_max;
-  int64_t file_bytes; /* how long its file is known to be */
-  bool synced;        /* commits wait for the disk */
-  uint32_t frames;    /* in the log */
-  uint32_t tried;     /* of these, known to the last checkpoint: the rest is new */
-  uint32_t counted;   /* of these, looked at for `pages` */
+  int64_t file_bytes;  /* how long its file is known to be */
+  bool synced;         /* commits wait for the disk */
+  int fd;              /* of the log, if not synced; else -1 */
+  int64_t written_out; /* of the log, on its way to the disk */
+  uint32_t frames;     /* in the log */
+  uint32_t tried;      /* of these, known to the last checkpoint: the rest is new */
+  uint32_t counted;    /* of these, looked at for `pages` */
   uint32_t distinct;
   uint32_t pages[WAL_SLOTS];    /* open-addressed set of page numbers, 0 = free */
   int64_t oldest_ns, newest_ns; /* commits since the last checkpoint; 0 = none */
@@ -56,6 +62,8 @@ struct store_wal {
 };
 
 void store_wal_init(struct store_wal *wal, sqlite3 *db, enum store_sync sync);
+/* Before the connection is closed. */
+void store_wal_done(struct store_wal *wal);
 /* The time at which a checkpoint is due if nothing else is committed; INT64_MAX = never. `busy`
  * leaves out the idle rule. */
 int64_t store_wal_due_ns(const struct store_wal *wal, bool busy);

@@ -43,6 +43,7 @@ int store_writer_init(struct store *store, struct pf_error *reterr) {
     if (err != PF_OK) store_stmts_finalize(w->sql, SQL_MAX);
   }
   if (err != PF_OK) {
+    store_wal_done(&w->wal);
     store_file_close(&w->file, false);
     return err;
   }
@@ -55,6 +56,7 @@ void store_writer_done(struct store *store) {
   struct store_writer *w = &store->writer;
   if (store->config.finish) store->config.finish(w->user);
   store_stmts_finalize(w->sql, SQL_MAX);
+  store_wal_done(&w->wal);
   store_file_close(&w->file, w->broken);
 }
 
