@@ -149,7 +149,10 @@ void job_move(struct queue *queue, struct job *job, enum job_state to) {
   state_enter(queue, job);
 }
 
+/* A time that has passed, like a deadline that a late failure has missed, is due at the next
+ * settle. */
 void job_timer(struct queue *queue, struct job *job, int64_t at_us) {
+  if (at_us < queue->settled_us) at_us = queue->settled_us;
   pf_heap_set(&queue->timers, &job->timer, at_us);
 }
 

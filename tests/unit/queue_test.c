@@ -806,6 +806,20 @@ static void test_deadline_grows_with_the_announcement(void **state) {
   take(w, 1);
 }
 
+/* The check that a running orchestrator makes, before the turn in which the queue looks at it. */
+static void test_a_failure_after_the_deadline_leaves_nothing_unsound(void **state) {
+  struct world *w = *state;
+  struct hop_job job = world_job(1);
+  job.deadline_ms = 1000;
+  join(w);
+  put_taken(w, &job);
+  world_pass(w, 1500);
+  fail_attempt(w, 1, OUTCOME_RESET, CERTAINTY_SENT_UNKNOWN);
+  assert_int_equal(queue_check_some(w->queue, 1000), 0);
+  world_pass(w, 0);
+  world_expect(w, QUEUE_ASK, 1);
+}
+
 static void test_renewed_epoch_doubts_what_must_not_be_repeated(void **state) {
   struct world *w = *state;
   for (uint64_t i = 1; i <= 2; i++) {
@@ -975,6 +989,7 @@ int main(void) {
       TEST(test_queue_wait_ends_once),
       TEST(test_deadline_is_the_origins_to_end),
       TEST(test_deadline_grows_with_the_announcement),
+      TEST(test_a_failure_after_the_deadline_leaves_nothing_unsound),
       TEST(test_renewed_epoch_doubts_what_must_not_be_repeated),
       TEST(test_exhausted_survives_a_restart),
       TEST(test_one_host_gets_half_while_another_waits),
