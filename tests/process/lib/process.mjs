@@ -42,6 +42,8 @@ export const WAIT_MS = 15_000;
 /** Also if the test program itself breaks off, nothing stays. */
 const started = new Set();
 process.on('exit', () => started.forEach((proc) => proc.killGroup()));
+// A signal alone would end this process without that, and leave them running.
+for (const [signal, code] of [['SIGHUP', 129], ['SIGINT', 130], ['SIGTERM', 143]]) process.on(signal, () => process.exit(code));
 
 const KEPT_LINES = 20_000; // of output, per process
 
