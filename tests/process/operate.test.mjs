@@ -89,6 +89,28 @@ test('a database is checked, and what is wrong is said', async (t) => {
   assert.ok(existsSync(file), 'a check moves nothing aside');
 });
 
+test('an origin that has gone, and what the queue holds for it, are shown', async (t) => {
+  const system = await startSystem(t);
+  const orchestrator = `http://127.0.0.1:${system.ports.orchestrator}`;
+  const origins = (...args) => run(t, 'proxyfetch', ['jobs', 'origins', '--orchestrator', orchestrator, ...args]);
+  await system.crash('executor');
+  await submit(system, { url: `${system.target}/uuid` });
+  const shown = async () => JSON.parse((await origins('--json')).stdout).origins[0];
+  await until(async () => (await shown())?.jobs === 1, 'the queue holds the job');
+  await system.crash('origin');
+  const { silentMs } = await shown();
+  await until(async () => (await shown()).silentMs > silentMs, 'its silence grows');
+  const table = await origins();
+  assert.equal(table.code, 0, table.stderr);
+  assert.match(table.stdout, new RegExp(`^[0-9a-f]{16} +[0-9.]+ s ago +1  ${internalUrl(system)}$`, 'm'));
+
+  await system.crash('orchestrator');
+  await system.restart('orchestrator');
+  await until(async () => (await shown())?.jobs === 1, 'the queue has the job again');
+  assert.match((await origins()).stdout, / 1 {2}- \(not heard of since the queue started\)$/m);
+  assert.equal((await run(t, 'proxyfetch', ['jobs', 'origins', 'more'])).code, 2);
+});
+
 test('each process says what it lacks', async (t) => {
   const system = await startSystem(t);
   const health = async (role = 'origin') => (await http(`http://127.0.0.1:${system.ports[role]}/health/detailed`)).body;
