@@ -68,6 +68,21 @@ test('a backup is made while the origin works, and becomes an origin again', asy
   assert.equal(await hits('post'), 1); // not made again: it may have been sent
 });
 
+test('results above --result-bytes-max go, the oldest first', async (t) => {
+  const system = await startSystem(t, { args: { origin: ['--result-bytes-max', '4k'] } });
+  const request = { url: `${system.target}/uuid`, include: ['body', 'headers'] };
+  const kept = async () => Number(/^pf_results_kept_bytes (\d+)$/m.exec(await (await fetch(`${system.httpUrl}/metrics`)).text())[1]);
+  const found = async (id) => (await http(`${system.httpUrl}/v1/jobs/${id}`)).status;
+  const ids = [];
+  for (let i = 0; i < 20; i++) {
+    ids.push(await submit(system, request));
+    await until(async () => (await state(system, ids[i])).state === 'done', 'the job has ended');
+  }
+  await until(async () => (await found(ids[0])) === 404 && (await kept()) <= 4096, 'the oldest has gone');
+  assert.equal(await found(ids.at(-1)), 200);
+  assert.ok((await kept()) > 0);
+});
+
 test('a database is checked, and what is wrong is said', async (t) => {
   const system = await startSystem(t);
   await submit(system, { url: `${system.target}/uuid` });
