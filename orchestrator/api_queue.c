@@ -31,6 +31,7 @@ static void print_origin(const struct queue_origin_info *info, void *arg) {
   json_put_text(w, "url", info->url);
   json_put_hex64(w, "low", info->low);
   json_put_int(w, "jobs", info->jobs);
+  json_put_ms(w, "silentMs", (double)info->silent_us / US_PER_MS);
   json_end_object(w);
 }
 
@@ -97,7 +98,7 @@ void api_queue_print(
   queue_each_executor(queue, now_us, print_executor, &w);
   json_end_array(&w);
   json_begin_array(&w, "origins");
-  queue_each_origin(queue, print_origin, &w);
+  queue_each_origin(queue, now_us, print_origin, &w);
   json_end_array(&w);
   json_end_object(&w);
 }

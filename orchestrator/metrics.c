@@ -58,6 +58,9 @@ static void print_now(struct pf_buf *buf, const struct queue_stats *stats) {
   metrics_gauge(buf, "pf_slots", "Slots of all executors.", (double)stats->slots);
   metrics_gauge(buf, "pf_slots_free", "Slots that can take a job.", (double)stats->free_slots);
   metrics_gauge(buf, "pf_origins", "Origins that are known.", (double)stats->origins);
+  metrics_gauge(buf, "pf_origins_silent",
+      "Origins with jobs here that have not been heard of for five minutes.",
+      (double)stats->silent_origins);
   metrics_gauge(buf, "pf_target_hosts", "Hosts that jobs are for.", (double)stats->hosts);
 }
 
@@ -96,9 +99,14 @@ static void report_queue(const struct app *app, struct health *h, const struct q
 static void report_executors(struct health *h, const struct queue_stats *stats) {
   struct json_writer *w = &h->json;
   json_put_int(w, "origins", (int64_t)stats->origins);
+  json_put_int(w, "originsSilent", (int64_t)stats->silent_origins);
   json_put_int(w, "executors", (int64_t)stats->executors);
   json_put_int(w, "slots", (int64_t)stats->slots);
   json_put_int(w, "slotsFree", (int64_t)stats->free_slots);
+  if (stats->silent_origins > 0)
+    health_reason(h, HEALTH_DEGRADED, "origin_silent",
+        "%llu origins with jobs here have not been heard of for %d s: proxyfetch jobs origins",
+        (unsigned long long)stats->silent_origins, QUEUE_ORIGIN_SILENT_MS / 1000);
   if (stats->executors == 0)
     health_reason(h, HEALTH_DEGRADED, "no_executor", "no executor is alive; jobs wait");
   else if (stats->free_slots == 0)

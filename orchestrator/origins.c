@@ -26,6 +26,11 @@ struct origin *origin_get(struct queue *queue, uint64_t id) {
   return origin;
 }
 
+int64_t origin_silent_us(const struct queue *queue, const struct origin *origin, int64_t now_us) {
+  int64_t since_us = origin->heard_us > queue->began_us ? origin->heard_us : queue->began_us;
+  return now_us > since_us ? now_us - since_us : 0;
+}
+
 void origin_free(struct queue *queue, struct origin *origin) {
   PF_ASSERT(origin->jobs == 0);
   pf_map_del(&queue->origins, &origin->node);
@@ -64,6 +69,7 @@ int queue_origin_seen(struct queue *queue, const struct hop_jobs_head *head, int
   if (!origin) return PF_ELIMIT;
   origin_raise_low(queue, origin, head->low);
   if (head->origin_epoch < origin->epoch) return PF_OK; /* a delayed call of an earlier start */
+  origin->heard_us = now_us;
   bool moved = head->origin_epoch != origin->epoch || strcmp(origin->url, head->url) != 0;
   origin->epoch = head->origin_epoch;
   memcpy(origin->url, head->url, sizeof(origin->url));

@@ -163,14 +163,16 @@ struct hop_job_reply queue_put(struct queue *queue, const struct hop_job *item,
 /* ---- completions ---- */
 
 /* The origin has answered for good, whichever dispatch of the job asked it. */
-static void complete_delivered(struct queue *queue, const struct hop_complete *item) {
+static void complete_delivered(
+    struct queue *queue, const struct hop_complete *item, int64_t now_us) {
   struct job *job = job_find(queue, item->job);
   queue->counters.delivered++;
+  struct origin *origin = job ? job->origin : origin_find(queue, item->job.origin);
+  if (origin) origin->heard_us = now_us;
   if (job) {
     job_close(queue, job);
     return;
   }
-  struct origin *origin = origin_find(queue, item->job.origin);
   if (origin && item->job.local >= origin->low && !tombstones_has(&origin->tombs, item->job.local))
     tombstones_set(&origin->tombs, item->job.local, &queue->dirty_tombs);
 }
@@ -191,7 +193,7 @@ static void complete_retry(
 
 void queue_complete(struct queue *queue, const struct hop_complete *item, int64_t now_us) {
   if (!item->retry) {
-    complete_delivered(queue, item);
+    complete_delivered(queue, item, now_us);
     return;
   }
   struct job *job = job_find(queue, item->job);
@@ -247,6 +249,7 @@ void queue_on_status(
     struct queue *queue, const struct queue_action *action, int answer, int64_t now_us) {
   struct job *job = answered_job(queue, action, JOB_ASKING);
   if (!job) return;
+  if (answer != QUEUE_NO_ANSWER) job->origin->heard_us = now_us;
   switch (answer) {
   case HOP_STATUS_PENDING:
     pending_decide(queue, job, now_us);
@@ -266,6 +269,7 @@ void queue_on_delivery(
     struct queue *queue, const struct queue_action *action, int answer, int64_t now_us) {
   struct job *job = answered_job(queue, action, JOB_EXHAUSTED);
   if (!job) return;
+  if (answer != QUEUE_NO_ANSWER) job->origin->heard_us = now_us;
   if (answer == QUEUE_NO_ANSWER || answer == HOP_RESULT_RETRY)
     origin_silent(queue, job, now_us);
   else
@@ -310,6 +314,7 @@ static void job_on_timer(struct queue *queue, struct job *job, int64_t now_us) {
 }
 
 void queue_settle(struct queue *queue, int64_t now_us) {
+  if (queue->began_us == 0) queue->began_us = now_us;
   queue->settled_us = now_us;
   lease_tick(queue, now_us);
   for (;;) {

@@ -33,6 +33,9 @@
 
 #define QUEUE_EXECUTORS_MAX 256
 #define QUEUE_ORIGINS_MAX 4096
+/* With jobs here an origin announces them again each minute (its --reannounce-ms): one that says
+ * nothing for so long may be gone for good. */
+#define QUEUE_ORIGIN_SILENT_MS 300000
 #define QUEUE_SLOTS_MAX 1000000 /* of one executor */
 #define QUEUE_LOST_MAX 3        /* executors that one job may take down */
 #define QUEUE_SUSPECTS_MAX 4    /* held by a lost executor: of more, none is blamed */
@@ -213,6 +216,7 @@ struct queue_stats {
   uint64_t jobs, by_state[JOB_STATE_COUNT]; /* now */
   uint64_t request_bytes;
   uint64_t executors, slots, free_slots, origins, hosts;
+  uint64_t silent_origins; /* with jobs, and not heard of for more than QUEUE_ORIGIN_SILENT_MS */
   int64_t oldest_ready_us; /* age; 0 = none is ready */
   bool loading;
 };
@@ -226,12 +230,12 @@ struct queue_executor_info {
 };
 struct queue_origin_info {
   uint64_t origin, epoch, low;
-  const char *url;
-  int64_t jobs;
+  const char *url;         /* empty: not heard of since the start */
+  int64_t jobs, silent_us; /* since it was heard of, or since the start */
 };
 void queue_each_executor(const struct queue *queue, int64_t now_us,
     void (*each)(const struct queue_executor_info *info, void *arg), void *arg);
-void queue_each_origin(const struct queue *queue,
+void queue_each_origin(const struct queue *queue, int64_t now_us,
     void (*each)(const struct queue_origin_info *info, void *arg), void *arg);
 /* One job, for operators and tests. */
 bool queue_find(const struct queue *queue, struct pf_job_id id, enum job_state *ret_state,

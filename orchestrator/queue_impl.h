@@ -30,8 +30,9 @@ struct host {
 struct origin {
   struct pf_map_node node;
   uint64_t id, epoch, low, local_max;
-  char url[HOP_URL_MAX];            /* empty: not heard of since the start */
-  bool silent;                      /* the last call to it failed */
+  char url[HOP_URL_MAX]; /* empty: not heard of since the start */
+  int64_t heard_us; /* its last call, or answer for good to us or to an executor; or began_us */
+  bool silent;      /* the last call to it failed */
   bool dirty, dirty_urgent, forget; /* what the next group writes of it */
   struct pf_list dirty_link;
   struct pf_list asking, exhausted; /* of jobs */
@@ -96,6 +97,7 @@ struct queue {
   uint64_t hash_key[2]; /* host names are chosen by outsiders */
   uint64_t fence_next, fence_reserved;
   int64_t qid_next;
+  int64_t began_us;    /* the first time that was told; 0 = none yet */
   int64_t settled_us;  /* time of the last queue_settle */
   int64_t expected_us; /* when it wanted to be called again */
   size_t check_at;     /* bucket of queue_check_some */
@@ -170,6 +172,7 @@ void lease_tick(struct queue *queue, int64_t now_us);
 
 struct origin *origin_find(const struct queue *queue, uint64_t id);
 struct origin *origin_get(struct queue *queue, uint64_t id); /* NULL over the limit */
+int64_t origin_silent_us(const struct queue *queue, const struct origin *origin, int64_t now_us);
 void origin_dirty(struct queue *queue, struct origin *origin, bool urgent);
 void origin_free(struct queue *queue, struct origin *origin);
 

@@ -13,6 +13,17 @@ static int64_t oldest_ready_us(const struct queue *queue, int64_t now_us) {
   return now_us - oldest;
 }
 
+static uint64_t count_silent(const struct queue *queue, int64_t now_us) {
+  uint64_t count = 0;
+  for (size_t i = 0; queue->origins.buckets && i <= queue->origins.mask; i++)
+    for (struct pf_map_node *n = queue->origins.buckets[i]; n; n = n->next) {
+      const struct origin *origin = pf_container_of(n, struct origin, node);
+      count += origin->jobs > 0 &&
+               origin_silent_us(queue, origin, now_us) > QUEUE_ORIGIN_SILENT_MS * INT64_C(1000);
+    }
+  return count;
+}
+
 void queue_read_stats(const struct queue *queue, int64_t now_us, struct queue_stats *ret_stats) {
   *ret_stats = queue->counters;
   ret_stats->jobs = queue->jobs.count;
@@ -20,6 +31,7 @@ void queue_read_stats(const struct queue *queue, int64_t now_us, struct queue_st
   ret_stats->request_bytes = (uint64_t)queue->request_bytes;
   ret_stats->slots = (uint64_t)queue->slots;
   ret_stats->origins = queue->origins.count;
+  ret_stats->silent_origins = count_silent(queue, now_us);
   ret_stats->hosts = queue->hosts.count;
   ret_stats->oldest_ready_us = oldest_ready_us(queue, now_us);
   ret_stats->loading = queue->loading;
@@ -48,7 +60,7 @@ void queue_each_executor(const struct queue *queue, int64_t now_us,
   }
 }
 
-void queue_each_origin(const struct queue *queue,
+void queue_each_origin(const struct queue *queue, int64_t now_us,
     void (*each)(const struct queue_origin_info *info, void *arg), void *arg) {
   for (size_t i = 0; queue->origins.buckets && i <= queue->origins.mask; i++) {
     for (struct pf_map_node *n = queue->origins.buckets[i]; n; n = n->next) {
@@ -57,7 +69,8 @@ void queue_each_origin(const struct queue *queue,
           .epoch = origin->epoch,
           .low = origin->low,
           .url = origin->url,
-          .jobs = origin->jobs};
+          .jobs = origin->jobs,
+          .silent_us = origin_silent_us(queue, origin, now_us)};
       each(&info, arg);
     }
   }

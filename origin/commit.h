@@ -38,8 +38,8 @@ enum op_kind {
   OP_SESSION_DELETE, /* id */
   OP_SUBMIT_PUT,     /* id = scope, a = key, b = digest, other = local job id, w = wall ms of the
                       * job's deadline */
-  OP_SWEEP_RESULTS,  /* w = done before this wall ms, n = surplus to delete whatever their age; the
-                      * database side sets m = rows deleted */
+  OP_SWEEP_RESULTS,  /* w = done before this wall ms; n = rows and other = bytes too many, which go
+                      * whatever their age; the database side sets m = rows deleted */
   OP_SWEEP_SUBMITS,  /* w = of a deadline before this wall ms; the database side sets m = rows
                       * deleted */
 };
@@ -86,6 +86,7 @@ struct commit {
   unsigned op_count;
   const struct op *sweep;        /* the OP_SWEEP_RESULTS in it, if any */
   const struct op *submit_sweep; /* the OP_SWEEP_SUBMITS in it, if any */
+  int64_t result_bytes; /* what it adds to those of stored results; set by the database side */
 };
 
 struct commit *commit_new(uint64_t seq, int64_t now_ns);

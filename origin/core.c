@@ -6,7 +6,7 @@
 #include "origin/parts.h"
 
 /* Retention deletes little and often, so that no commit waits long behind it. */
-enum { INVARIANT_JOBS = 64, TICK_MS_MAX = 1000, SWEEP_MS = 100, SWEEP_ROWS_MAX = 5000 };
+enum { INVARIANT_JOBS = 64, TICK_MS_MAX = 1000, SWEEP_MS = 100 };
 
 struct lookup *lookup_new(
     enum lookup_kind kind, uint64_t id, void (*done)(struct core *, struct lookup *)) {
@@ -48,6 +48,7 @@ void core_init(struct core *core, const struct origin_edge *edge, void *edge_arg
       .next_actor = start->next_actor,
       .next_session = start->start_number << PF_LOCAL_COUNT_BITS,
       .result_rows = start->result_rows,
+      .result_bytes = start->result_bytes,
       .submit_rows = start->submit_rows,
   };
   core->hash_key[0] = pf_rand_u64(&core->rand);
@@ -182,6 +183,7 @@ static void commit_release(struct core *core, struct commit *commit) {
   PF_ASSERT(commit->seq == core->durable_seq + 1);
   core->durable_seq = commit->seq;
   core->stats.commits++;
+  core->result_bytes += commit->result_bytes;
   if (commit->sweep) core->result_rows -= commit->sweep->m;
   if (commit->submit_sweep) core->submit_rows -= commit->submit_sweep->m;
   for (const struct output *output = commit->outputs; output; output = output->next)
@@ -258,15 +260,28 @@ static void invariants_tick(struct core *core) {
   }
 }
 
+static int64_t above(int64_t value, int64_t max) {
+  return value > max ? value - max : 0;
+}
+
+/* While more is stored than may be, it is swept often. */
+static int64_t sweep_every_ms(const struct core *core) {
+  bool surplus = core->result_rows > core->limits->result_count_max ||
+                 core->result_bytes > core->limits->result_bytes_max;
+  return surplus ? SWEEP_MS : TICK_MS_MAX;
+}
+
 static void sweep_tick(struct core *core) {
-  int64_t surplus = core->result_rows - core->limits->result_count_max;
-  int64_t every_ms = surplus > 0 ? SWEEP_MS : TICK_MS_MAX;
-  if (core->now_ns / 1000000 - core->swept_ms < every_ms) return;
+  if (core->now_ns / 1000000 - core->swept_ms < sweep_every_ms(core)) return;
+  if (core->sweep_seq > core->durable_seq) return; /* what it deletes is still counted */
   core->swept_ms = core->now_ns / 1000000;
+  if (core->result_rows == 0 && core->submit_rows == 0) return;
+  core->sweep_seq = core->open->seq;
   if (core->result_rows > 0) {
     struct op *op = commit_op(core->open, OP_SWEEP_RESULTS, 0);
     op->w = core->wall_ms - core->limits->result_keep_ms;
-    op->n = surplus > SWEEP_ROWS_MAX ? SWEEP_ROWS_MAX : surplus > 0 ? surplus : 0;
+    op->n = above(core->result_rows, core->limits->result_count_max);
+    op->other = (uint64_t)above(core->result_bytes, core->limits->result_bytes_max);
     core->open->sweep = op;
   }
   if (core->submit_rows > 0) {
@@ -289,8 +304,7 @@ void core_on_tick(struct core *core) {
 }
 
 int64_t core_next_tick_ms(const struct core *core) {
-  bool surplus = core->result_rows > core->limits->result_count_max;
-  int64_t next_ns = core->now_ns + (int64_t)(surplus ? SWEEP_MS : TICK_MS_MAX) * 1000000;
+  int64_t next_ns = core->now_ns + sweep_every_ms(core) * 1000000;
   const struct pf_heap_node *deadline = pf_heap_first(&core->deadlines);
   const struct pf_heap_node *announce = pf_heap_first(&core->announces);
   if (deadline && deadline->key < next_ns) next_ns = deadline->key;

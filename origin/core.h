@@ -95,7 +95,8 @@ struct core_limits {
   int64_t pending_bytes_max; /* of their requests in memory, above which no new one is taken */
   int64_t result_keep_ms;    /* how long GET /v1/jobs/{id} finds a finished job */
   int64_t result_count_max;
-  int64_t session_keep_ms; /* after its last socket has gone */
+  int64_t result_bytes_max; /* of all finished jobs: messages and bodies */
+  int64_t session_keep_ms;  /* after its last socket has gone */
   int64_t sessions_max;
   int64_t session_events_max; /* kept per session */
   int64_t session_bytes_max;
@@ -277,7 +278,9 @@ struct core {
   struct pf_list listings;  /* struct listing: of jobs, for operators */
   struct pf_heap waiters;   /* all, by their time-outs */
   int64_t result_rows, submit_rows;
+  int64_t result_bytes; /* of the rows that are durable */
   int64_t swept_ms, sessions_swept_ms;
+  uint64_t sweep_seq; /* of the commit with the last sweep */
   struct core_stats stats;
 };
 
@@ -286,7 +289,7 @@ struct core {
 struct core_start { /* what the database says at start */
   uint64_t origin_id, start_number;
   uint64_t next_actor;
-  int64_t result_rows, submit_rows;
+  int64_t result_rows, result_bytes, submit_rows;
 };
 void core_init(struct core *core, const struct origin_edge *edge, void *edge_arg,
     const struct core_limits *limits, const struct pf_log *log,

@@ -50,6 +50,8 @@ static void print_core(const struct core *core, struct pf_buf *buf) {
       (double)core_endings(core));
   metrics_gauge(
       buf, "pf_results_kept", "Finished jobs that can be read.", (double)core->result_rows);
+  metrics_gauge(buf, "pf_results_kept_bytes", "Bytes of them, messages and bodies.",
+      (double)core->result_bytes);
   metrics_gauge(
       buf, "pf_announcements_in_flight", "Announcements without an answer yet.", core->announcing);
 }

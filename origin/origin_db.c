@@ -56,8 +56,8 @@ enum sql {
   SQL_EVENTS_DELETE,
   SQL_SESSION_DELETE,
   SQL_SUBMIT_PUT,
-  SQL_SWEEP_OLD,
-  SQL_SWEEP_SURPLUS,
+  SQL_SWEEP_LOOK,
+  SQL_SWEEP_RESULTS,
   SQL_SWEEP_SUBMITS,
   SQL_GET_ACTOR,
   SQL_GET_ACTOR_BY_ID,
@@ -72,16 +72,25 @@ enum sql {
   SQL_META_PUT,
   SQL_MAX_ACTOR,
   SQL_COUNT_RESULTS,
+  SQL_SUM_RESULTS,
   SQL_COUNT_SUBMITS,
   SQL_GET_SESSIONS,
   SQL_COUNT,
 };
 
-/* In one transaction (and those of the same millisecond), so that none waits long behind it. */
-enum { SWEEP_SUBMITS_MAX = 5000 };
+/* In one transaction (and those of the same millisecond), so that none waits long behind it. Each
+ * page of a large row has to be read to be freed, so bytes are bounded, too. */
+enum { SWEEP_ROWS_MAX = 5000, SWEEP_BYTES_MAX = 16 << 20 };
 
-/* A sweep looks at the first rows only, so that it costs the same however many there are. */
-#define SWEEP_WINDOW "512"
+/* For what is old a sweep looks at the first rows only, so that it costs the same however many
+ * there are. */
+enum { SWEEP_WINDOW = 512 };
+
+/* What --result-bytes-max counts. SQLite has the length of a value in the head of its row, and
+ * reads no body for it. */
+#define RESULT_BYTES                                                                               \
+  "length(message) + coalesce(length(body), 0) + coalesce(length(whom), 0)"                        \
+  " + coalesce(length(late), 0)"
 
 static const char *const sql_text[SQL_COUNT] = {
     [SQL_ACTOR_PUT] = "INSERT OR IGNORE INTO actors(id, class, name) VALUES(?1, ?2, ?3)",
@@ -106,11 +115,8 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_SESSION_DELETE] = "DELETE FROM sessions WHERE id = ?1",
     [SQL_SUBMIT_PUT] = "INSERT OR REPLACE INTO submits(scope, key, digest, job, made_ms)"
                        " VALUES(?1, ?2, ?3, ?4, ?5)",
-    [SQL_SWEEP_OLD] =
-        "DELETE FROM results WHERE id IN (SELECT id FROM results ORDER BY id LIMIT " SWEEP_WINDOW
-        ") AND done_ms < ?1",
-    [SQL_SWEEP_SURPLUS] =
-        "DELETE FROM results WHERE id IN (SELECT id FROM results ORDER BY id LIMIT ?1)",
+    [SQL_SWEEP_LOOK] = "SELECT id, done_ms, " RESULT_BYTES " FROM results ORDER BY id LIMIT ?1",
+    [SQL_SWEEP_RESULTS] = "DELETE FROM results WHERE id <= ?1 AND done_ms < ?2",
     /* By the index alone: a scope can have millions of keys. */
     [SQL_SWEEP_SUBMITS] =
         "DELETE FROM submits WHERE made_ms <= coalesce((SELECT made_ms FROM submits"
@@ -133,6 +139,7 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_META_PUT] = "INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)",
     [SQL_MAX_ACTOR] = "SELECT coalesce(max(id), 0) FROM actors",
     [SQL_COUNT_RESULTS] = "SELECT count(*) FROM results",
+    [SQL_SUM_RESULTS] = "SELECT coalesce(sum(" RESULT_BYTES "), 0) FROM results",
     [SQL_COUNT_SUBMITS] = "SELECT count(*) FROM submits",
     [SQL_GET_SESSIONS] =
         "SELECT id, token, actor, next_offset, acked, seen_ms,"
@@ -165,23 +172,50 @@ void origin_db_finish(void *user) {
 
 /* ---- writing ---- */
 
-static int apply_sweep_results(struct origin_db *db, struct op *op) {
-  sqlite3_stmt *stmt = db->stmts[SQL_SWEEP_OLD];
-  store_bind_i64(stmt, 1, op->w);
-  int err = store_run(stmt);
-  op->m = sqlite3_changes64(db->db);
-  if (err || op->n <= op->m) return err;
-  stmt = db->stmts[SQL_SWEEP_SURPLUS];
-  store_bind_i64(stmt, 1, op->n - op->m);
-  err = store_run(stmt);
-  op->m += sqlite3_changes64(db->db);
-  return err;
+/* Of the first window rows it takes, in their order, those done before before_ms, until it has both
+ * as many rows and as many bytes as are wanted, or SWEEP_BYTES_MAX. */
+struct sweep {
+  int64_t window, before_ms, rows, bytes;
+};
+
+static int sweep_results(
+    struct origin_db *db, const struct sweep *sweep, int64_t *rows, int64_t *bytes) {
+  int64_t last = -1, taken = 0, taken_bytes = 0;
+  sqlite3_stmt *stmt = db->stmts[SQL_SWEEP_LOOK];
+  store_bind_i64(stmt, 1, sweep->window);
+  int err = PF_OK;
+  while ((taken < sweep->rows || taken_bytes < sweep->bytes) && taken_bytes < SWEEP_BYTES_MAX &&
+         (err = store_step(stmt)) == STORE_ROW) {
+    if (store_column_i64(stmt, 1) >= sweep->before_ms) continue;
+    last = store_column_i64(stmt, 0);
+    taken++;
+    taken_bytes += store_column_i64(stmt, 2);
+  }
+  sqlite3_reset(stmt);
+  if (err != PF_OK && err != STORE_ROW) return err;
+  if (taken == 0) return PF_OK;
+  stmt = db->stmts[SQL_SWEEP_RESULTS];
+  store_bind_i64(stmt, 1, last);
+  store_bind_i64(stmt, 2, sweep->before_ms);
+  *rows += taken;
+  *bytes += taken_bytes;
+  return store_run(stmt);
+}
+
+/* *ret_bytes: what is gone with the rows. */
+static int apply_sweep_results(struct origin_db *db, struct op *op, int64_t *ret_bytes) {
+  struct sweep old = {SWEEP_WINDOW, op->w, INT64_MAX, INT64_MAX};
+  op->m = *ret_bytes = 0;
+  int err = sweep_results(db, &old, &op->m, ret_bytes);
+  struct sweep surplus = {
+      SWEEP_ROWS_MAX, INT64_MAX, op->n - op->m, (int64_t)op->other - *ret_bytes};
+  return err ? err : sweep_results(db, &surplus, &op->m, ret_bytes);
 }
 
 static int apply_sweep_submits(struct origin_db *db, struct op *op) {
   sqlite3_stmt *stmt = db->stmts[SQL_SWEEP_SUBMITS];
   store_bind_i64(stmt, 1, op->w);
-  store_bind_i64(stmt, 2, SWEEP_SUBMITS_MAX - 1);
+  store_bind_i64(stmt, 2, SWEEP_ROWS_MAX - 1);
   int err = store_run(stmt);
   op->m = err ? 0 : sqlite3_changes64(db->db);
   return err;
@@ -253,8 +287,10 @@ static int apply_number(struct origin_db *db, enum sql sql, const struct op *op)
 
 static const struct pf_slice empty = {.data = ""};
 
-static int apply_op(struct origin_db *db, struct op *op) {
+/* What an op adds to the bytes of stored results goes into *result_bytes. */
+static int apply_op(struct origin_db *db, struct op *op, int64_t *result_bytes) {
   sqlite3_stmt *stmt;
+  int err;
   switch (op->kind) {
   case OP_ACTOR_PUT:
     stmt = bind_id(db, SQL_ACTOR_PUT, op);
@@ -282,9 +318,12 @@ static int apply_op(struct origin_db *db, struct op *op) {
   case OP_JOB_DELETE:
     return store_run(bind_id(db, SQL_JOB_DELETE, op));
   case OP_RESULT_PUT:
+    *result_bytes += (int64_t)(op->a.len + op->b.len + op->c.len);
     return apply_result_put(db, op);
-  case OP_RESULT_LATE:
-    return apply_blobs(db, SQL_RESULT_LATE, op, op->a, (struct pf_slice){0});
+  case OP_RESULT_LATE: /* its row may have been swept meanwhile */
+    err = apply_blobs(db, SQL_RESULT_LATE, op, op->a, (struct pf_slice){0});
+    *result_bytes += (int64_t)op->a.len * sqlite3_changes64(db->db);
+    return err;
   case OP_SESSION_PUT:
     return apply_session_put(db, op);
   case OP_EVENT_PUT:
@@ -297,13 +336,17 @@ static int apply_op(struct origin_db *db, struct op *op) {
     return apply_number(db, SQL_EVENTS_DELETE, op);
   case OP_SESSION_DELETE: {
     struct op events = {.id = op->id, .n = INT64_MAX};
-    int err = apply_number(db, SQL_EVENTS_DELETE, &events);
+    err = apply_number(db, SQL_EVENTS_DELETE, &events);
     return err ? err : store_run(bind_id(db, SQL_SESSION_DELETE, op));
   }
   case OP_SUBMIT_PUT:
     return apply_submit_put(db, op);
-  case OP_SWEEP_RESULTS:
-    return apply_sweep_results(db, op);
+  case OP_SWEEP_RESULTS: {
+    int64_t swept;
+    err = apply_sweep_results(db, op, &swept);
+    *result_bytes -= swept;
+    return err;
+  }
   case OP_SWEEP_SUBMITS:
     return apply_sweep_submits(db, op);
   }
@@ -311,8 +354,9 @@ static int apply_op(struct origin_db *db, struct op *op) {
 }
 
 int origin_db_apply(struct origin_db *db, struct commit *commit) {
+  commit->result_bytes = 0; /* it may be applied a second time, after a rollback */
   for (struct op *op = commit->ops; op; op = op->next) {
-    int err = apply_op(db, op);
+    int err = apply_op(db, op, &commit->result_bytes);
     if (err) return err;
   }
   return PF_OK;
@@ -500,13 +544,14 @@ static int read_sessions(
 
 int origin_db_start(struct origin_db *db, struct core_start *ret_start,
     void (*each)(void *arg, const struct session *session), void *arg) {
-  int64_t id, start, numbers[3];
+  int64_t id, start, numbers[4];
   bool found;
   int err = meta_get(db, "origin_id", (int64_t)pf_rand_secret_u64(), &id);
   if (!err) err = meta_put(db, "origin_id", id);
   if (!err) err = meta_get(db, "starts", 0, &start);
   if (!err) err = meta_put(db, "starts", start + 1);
-  static const enum sql counts[] = {SQL_MAX_ACTOR, SQL_COUNT_RESULTS, SQL_COUNT_SUBMITS};
+  static const enum sql counts[] = {
+      SQL_MAX_ACTOR, SQL_COUNT_RESULTS, SQL_SUM_RESULTS, SQL_COUNT_SUBMITS};
   for (size_t i = 0; !err && i < PF_COUNT(counts); i++)
     err = read_number(db->stmts[counts[i]], &numbers[i], &found);
   if (!err) err = read_sessions(db, each, arg);
@@ -515,7 +560,8 @@ int origin_db_start(struct origin_db *db, struct core_start *ret_start,
       .start_number = (uint64_t)start + 1,
       .next_actor = (uint64_t)numbers[0] + 1,
       .result_rows = numbers[1],
-      .submit_rows = numbers[2]};
+      .result_bytes = numbers[2],
+      .submit_rows = numbers[3]};
   return PF_OK;
 }
 

@@ -1,4 +1,5 @@
-/* `proxyfetch jobs`: what an origin still has to do, and what an operator may do about it. */
+/* `proxyfetch jobs`: what an origin still has to do, and what an operator may do about it; and
+ * which origins have jobs in the queue. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "ws_client.h"
 
 struct jobs_config {
-  char *url;
+  char *url, *orchestrator;
   int state;
   int64_t limit;
   bool json;
@@ -26,6 +27,12 @@ static const struct pf_option jobs_option_list[] = {
         .unit = "URL",
         .fallback = "http://localhost:8787",
         .help = "The origin."},
+    {.name = "orchestrator",
+        .type = PF_OPT_STRING,
+        .offset = FIELD(orchestrator),
+        .unit = "URL",
+        .fallback = "http://127.0.0.1:8788",
+        .help = "origins: the orchestrator that is asked."},
     {.name = "state",
         .type = PF_OPT_CHOICE,
         .offset = FIELD(state),
@@ -42,17 +49,18 @@ static const struct pf_option jobs_option_list[] = {
     {.name = "json",
         .type = PF_OPT_FLAG,
         .offset = FIELD(json),
-        .help = "list: print the answer as it came."},
+        .help = "list, origins: print the answer as it came."},
 };
 
 const struct pf_option_table jobs_options = {
     .program = "proxyfetch jobs",
-    .summary = "list, show, cancel or run again the jobs of an origin",
-    .operands = "list|show ID|cancel ID|rerun ID",
+    .summary = "list, show, cancel or run again the jobs of an origin; list origins",
+    .operands = "list|show ID|cancel ID|rerun ID|origins",
     .env_prefix = "PROXYFETCH_JOBS_",
     .epilog =
         "A parked job has its result, but its continuation failed on every run; `rerun` gives\n"
-        "it a new budget of runs.\n",
+        "it a new budget of runs. `origins` shows how long ago the queue has heard of each\n"
+        "origin, and how many jobs it holds for it.\n",
     .options = jobs_option_list,
     .count = PF_COUNT(jobs_option_list),
 };
@@ -90,12 +98,35 @@ static int print_list(const struct pf_buf *body) {
   return PF_EXIT_OK;
 }
 
-static int ask(const struct jobs_config *config, const char *method, const char *path) {
+static int print_origins(const struct pf_buf *body) {
+  struct json *root;
+  if (json_parse(&root, pf_buf_view(body), NULL)) return PF_EXIT_FAILURE;
+  const struct json *origins = json_get(root, "origins");
+  printf("%-16s  %14s  %10s  %s\n", "origin", "heard", "jobs", "url");
+  for (const struct json *it = origins ? json_first(origins) : NULL; it; it = json_next(it)) {
+    struct pf_slice id = {0}, url = {0};
+    int64_t jobs = 0;
+    double silent_ms = 0;
+    json_string(json_get(it, "origin"), &id);
+    json_string(json_get(it, "url"), &url);
+    json_int(json_get(it, "jobs"), 0, INT64_MAX, &jobs);
+    json_double(json_get(it, "silentMs"), &silent_ms);
+    if (!url.len) url = pf_slice_str("- (not heard of since the queue started)");
+    printf("%.*s  %8.1f s ago  %10" PRId64 "  %.*s\n", (int)id.len, id.data, silent_ms / 1000, jobs,
+        (int)url.len, url.data);
+  }
+  json_free(root);
+  return PF_EXIT_OK;
+}
+
+/* print NULL: the answer as it came. */
+static int ask(const char *server, const char *method, const char *path,
+    int (*print)(const struct pf_buf *body)) {
   struct ws_url url;
   struct pf_error why = {0};
   char address[WS_CLIENT_HOST_MAX + 256];
-  if (ws_url_parse(&url, config->url, &why)) {
-    fprintf(stderr, "proxyfetch jobs: url: %s\n", why.text);
+  if (ws_url_parse(&url, server, &why)) {
+    fprintf(stderr, "proxyfetch jobs: %s: %s\n", server, why.text);
     return PF_EXIT_USAGE;
   }
   ws_url_http(&url, path, address, sizeof(address));
@@ -105,8 +136,8 @@ static int ask(const struct jobs_config *config, const char *method, const char 
     fprintf(stderr, "proxyfetch jobs: %s\n", why.text);
   else if (status >= 300)
     request_print_error("jobs", status, &body);
-  else if (strstr(path, "/v1/jobs?") && !config->json)
-    code = print_list(&body);
+  else if (print)
+    code = print(&body);
   else
     code = printf("%.*s\n", (int)body.len, body.data) < 0 ? PF_EXIT_FAILURE : PF_EXIT_OK;
   pf_buf_done(&body);
@@ -119,8 +150,10 @@ static int jobs_ask(const struct jobs_config *config, int argc, char **argv) {
   if (argc == 1 && strcmp(argv[0], "list") == 0) {
     snprintf(path, sizeof(path), "/v1/jobs?limit=%" PRId64 "&state=%.32s", config->limit,
         config->state ? states[config->state] : "");
-    return ask(config, "GET", path);
+    return ask(config->url, "GET", path, config->json ? NULL : print_list);
   }
+  if (argc == 1 && strcmp(argv[0], "origins") == 0)
+    return ask(config->orchestrator, "GET", "/v1/queue", config->json ? NULL : print_origins);
   static const char *const verbs[][3] = {
       {"show", "GET", ""}, {"cancel", "DELETE", ""}, {"rerun", "POST", "/rerun"}};
   for (size_t i = 0; argc == 2 && i < PF_COUNT(verbs); i++) {
@@ -130,7 +163,7 @@ static int jobs_ask(const struct jobs_config *config, int argc, char **argv) {
       return PF_EXIT_USAGE;
     }
     snprintf(path, sizeof(path), "/v1/jobs/%s%s", argv[1], verbs[i][2]);
-    return ask(config, verbs[i][1], path);
+    return ask(config->url, verbs[i][1], path, NULL);
   }
   fprintf(stderr, "proxyfetch jobs: expected %s; --help says more\n", jobs_options.operands);
   return PF_EXIT_USAGE;

@@ -68,6 +68,21 @@ test('a backup is made while the origin works, and becomes an origin again', asy
   assert.equal(await hits('post'), 1); // not made again: it may have been sent
 });
 
+test('results above --result-bytes-max go, the oldest first', async (t) => {
+  const system = await startSystem(t, { args: { origin: ['--result-bytes-max', '4k'] } });
+  const request = { url: `${system.target}/uuid`, include: ['body', 'headers'] };
+  const kept = async () => Number(/^pf_results_kept_bytes (\d+)$/m.exec(await (await fetch(`${system.httpUrl}/metrics`)).text())[1]);
+  const found = async (id) => (await http(`${system.httpUrl}/v1/jobs/${id}`)).status;
+  const ids = [];
+  for (let i = 0; i < 20; i++) {
+    ids.push(await submit(system, request));
+    await until(async () => (await state(system, ids[i])).state === 'done', 'the job has ended');
+  }
+  await until(async () => (await found(ids[0])) === 404 && (await kept()) <= 4096, 'the oldest has gone');
+  assert.equal(await found(ids.at(-1)), 200);
+  assert.ok((await kept()) > 0);
+});
+
 test('a database is checked, and what is wrong is said', async (t) => {
   const system = await startSystem(t);
   await submit(system, { url: `${system.target}/uuid` });
@@ -87,6 +102,28 @@ test('a database is checked, and what is wrong is said', async (t) => {
   assert.equal(bad.code, 1);
   assert.match(bad.stderr, /origin\.db/);
   assert.ok(existsSync(file), 'a check moves nothing aside');
+});
+
+test('an origin that has gone, and what the queue holds for it, are shown', async (t) => {
+  const system = await startSystem(t);
+  const orchestrator = `http://127.0.0.1:${system.ports.orchestrator}`;
+  const origins = (...args) => run(t, 'proxyfetch', ['jobs', 'origins', '--orchestrator', orchestrator, ...args]);
+  await system.crash('executor');
+  await submit(system, { url: `${system.target}/uuid` });
+  const shown = async () => JSON.parse((await origins('--json')).stdout).origins[0];
+  await until(async () => (await shown())?.jobs === 1, 'the queue holds the job');
+  await system.crash('origin');
+  const { silentMs } = await shown();
+  await until(async () => (await shown()).silentMs > silentMs, 'its silence grows');
+  const table = await origins();
+  assert.equal(table.code, 0, table.stderr);
+  assert.match(table.stdout, new RegExp(`^[0-9a-f]{16} +[0-9.]+ s ago +1  ${internalUrl(system)}$`, 'm'));
+
+  await system.crash('orchestrator');
+  await system.restart('orchestrator');
+  await until(async () => (await shown())?.jobs === 1, 'the queue has the job again');
+  assert.match((await origins()).stdout, / 1 {2}- \(not heard of since the queue started\)$/m);
+  assert.equal((await run(t, 'proxyfetch', ['jobs', 'origins', 'more'])).code, 2);
 });
 
 test('each process says what it lacks', async (t) => {

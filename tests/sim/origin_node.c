@@ -345,6 +345,7 @@ void origin_start(struct sim *sim, struct sim_stores *stores) {
           .pending_bytes_max = 1 << 20,
           .result_keep_ms = 1000000000,
           .result_count_max = 1000,
+          .result_bytes_max = 1 << 20,
           .session_keep_ms = 1000000000,
           .sessions_max = 64,
           .session_events_max = 1000,

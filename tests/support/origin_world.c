@@ -106,6 +106,7 @@ void world_init(struct world *world, const struct actor_class *const *class_tabl
       .pending_bytes_max = 64 << 20,
       .result_keep_ms = 3600000,
       .result_count_max = 100000,
+      .result_bytes_max = 64 << 20,
       .session_keep_ms = 1000000000,
       .sessions_max = 1000,
       .session_events_max = 1000,

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -811,6 +812,101 @@ static void test_quick_groups_are_committed_by_the_loop_and_slow_ones_by_the_thr
   close_and_wait(f);
 }
 
+/* -- another connection holds the lock ----------------------------------------------------------
+ */
+
+static sqlite3 *lock_take(const char *path) {
+  sqlite3 *db;
+  assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+  return db;
+}
+
+static void lock_leave(sqlite3 *db) {
+  assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+enum { LOCKER_ROWS = 100000 };
+
+/* Takes the lock, waits until the store is about to write, and writes much itself. */
+struct locker {
+  struct put put;
+  const char *path;
+  uv_sem_t locked, entered;
+  atomic_bool left, waited;
+};
+
+static void locker_run(void *arg) {
+  struct locker *locker = arg;
+  char text[256];
+  sqlite3 *db = lock_take(locker->path);
+  uv_sem_post(&locker->locked);
+  uv_sem_wait(&locker->entered);
+  snprintf(text, sizeof(text),
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
+      " INSERT INTO entry(id, value) SELECT i + 1000, x'00' FROM n",
+      LOCKER_ROWS);
+  assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+  atomic_store(&locker->left, true);
+  lock_leave(db);
+}
+
+static int locked_apply(void *arg, struct store_req *req) {
+  struct locker *locker = pf_container_of(req, struct locker, put.req);
+  uv_sem_post(&locker->entered);
+  int err = put_apply(arg, req);
+  atomic_store(&locker->waited, atomic_load(&locker->left));
+  return err;
+}
+
+static void test_a_commit_waits_for_a_foreign_lock(void **state) {
+  struct fixture *f = *state;
+  struct locker locker = {.path = f->path};
+  uv_thread_t thread;
+  open_ok(f);
+  assert_int_equal(uv_sem_init(&locker.locked, 0), 0);
+  assert_int_equal(uv_sem_init(&locker.entered, 0), 0);
+  assert_int_equal(uv_thread_create(&thread, locker_run, &locker), 0);
+  uv_sem_wait(&locker.locked);
+  put_init(&locker.put, f, 1);
+  locker.put.req.apply = locked_apply;
+  store_submit(f->store, &locker.put.req);
+  wait_done(f, 1);
+  assert_int_equal(uv_thread_join(&thread), 0);
+  assert_int_equal(locker.put.result, PF_OK);
+  assert_true(atomic_load(&locker.waited));
+  assert_int_equal(f->broken, 0);
+  close_and_wait(f);
+  assert_int_equal(rows_of(f->path), LOCKER_ROWS + 1);
+  uv_sem_destroy(&locker.locked);
+  uv_sem_destroy(&locker.entered);
+}
+
+static void test_a_foreign_lock_that_stays_breaks_the_store(void **state) {
+  struct fixture *f = *state;
+  struct put put, again;
+  open_ok(f);
+  sqlite3 *db = lock_take(f->path);
+  put_init(&put, f, 1);
+  store_submit(f->store, &put.req);
+  wait_done(f, 1); /* 5 s, the busy time-out */
+  assert_int_equal(put.result, PF_EIO);
+  assert_int_equal(f->broken, 1);
+  assert_int_equal(f->why.code, PF_EIO);
+  assert_int_equal(f->why.native, SQLITE_BUSY);
+  assert_non_null(strstr(f->why.text, "locked"));
+  lock_leave(db);
+  close_and_wait(f);
+  open_ok(f);
+  put_init(&again, f, 2);
+  store_submit(f->store, &again.req);
+  wait_done(f, 2);
+  assert_int_equal(again.result, PF_OK);
+  close_and_wait(f);
+  assert_int_equal(rows_of(f->path), 1);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
@@ -819,6 +915,8 @@ int main(void) {
       TEST(test_done_may_submit_again),
       TEST(test_a_savepoint_undoes_one_request_only),
       TEST(test_a_failing_request_breaks_the_store),
+      TEST(test_a_commit_waits_for_a_foreign_lock),
+      TEST(test_a_foreign_lock_that_stays_breaks_the_store),
       TEST(test_lazy_requests_go_with_the_next_group_or_in_time),
       TEST(test_close_finishes_what_waits_and_refuses_the_rest),
       TEST(test_reopen_sees_all_and_migrates),
