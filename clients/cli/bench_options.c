@@ -158,6 +158,7 @@ const struct pf_option_table bench_options = {
     .env_prefix = "PROXYFETCH_BENCH_",
     .epilog = "Also (each with --help; these need Node and the folder bench/ of the sources):\n"
               "  proxyfetch bench suite [--scenario NAME|all] [--short]   the named scenarios\n"
+              "  proxyfetch bench targets [FILE.json]                     the targets alone\n"
               "  proxyfetch bench sides [--short]                         beside other systems\n"
               "  proxyfetch bench compare OLD NEW [--threshold 0.10]      two runs of the suite\n",
     .options = bench_option_list,

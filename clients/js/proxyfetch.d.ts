@@ -185,7 +185,7 @@ export class JobError extends ProxyFetchError {
 /** The message was not taken; nothing was started. */
 export class RefusedError extends ProxyFetchError {}
 /** The connection or the session ended before the answer came. Codes: connection_lost, closed,
- *  taken_over, session_lost, no_session, not_connected. */
+ *  taken_over, session_lost, no_session, not_connected; with reconnect: false also busy, sessions_full. */
 export class ConnectionError extends ProxyFetchError {
   closeCode?: number;
 }

@@ -24,7 +24,10 @@ const ACK_MS = 50;
 const STABLE_MS = 5000;
 
 const CLOSE_HOLE = 4000; // ours: events are missing, replay them
+const CLOSE_LATER = 1013; // try again later
 const CLOSE_TAKEN_OVER = 4001; // the origin's: another connection resumed this session
+/** Refusals of a resume that say nothing about the session: asked again later. */
+const RESUME_LATER = new Set(['busy', 'sessions_full']);
 /** Closes that blame what we sent; sending it again would only repeat them. */
 const CLOSE_BLAMES_US = new Set([1002, 1003, 1007, 1008, 1009]);
 
@@ -54,11 +57,12 @@ export class ConnectionError extends ProxyFetchError {}
 
 // ---- the client ----
 
-/** Opens a connection; rejects if the first attempt fails, whatever `reconnect` says. */
+/** Opens a connection; rejects if an attempt fails, whatever `reconnect` says. An origin that has no
+ *  room for the session now is asked again, unless `reconnect` is false. */
 export async function connect(url, options) {
   const client = new ProxyFetchClient(url, options);
   const off = client.on('state', (state, why) => {
-    if (state === 'waiting') client.close(why);
+    if (state === 'waiting' && !RESUME_LATER.has(why.code)) client.close(why);
   });
   try {
     await client.ready();
@@ -234,7 +238,7 @@ export class ProxyFetchClient {
     for (const waiter of this.#waiters.splice(0)) waiter.resolve();
   }
 
-  #onLost(code, reason) {
+  #onLost(code, reason, why = lostError(code, reason)) {
     const lasted = now() - this.#openedAt;
     this.#detach();
     this.#failures = lasted >= STABLE_MS ? 0 : this.#failures;
@@ -242,7 +246,6 @@ export class ProxyFetchClient {
     this.#pings.clear();
     if (code === CLOSE_TAKEN_OVER)
       return this.#end(new ConnectionError('another connection has taken this session over', { code: 'taken_over' }));
-    const why = lostError(code, reason);
     if (!this.#options.reconnect) return this.#end(why);
     for (const work of this.#work.values()) {
       if (work.state === 'new' || (this.#session && work.state === 'confirmed')) continue;
@@ -256,9 +259,9 @@ export class ProxyFetchClient {
   }
 
   /** Lets go of the socket without waiting for it: the other end may be gone without a word. */
-  #drop(code, reason) {
+  #drop(code, reason, why) {
     const socket = this.#socket;
-    this.#onLost(code, reason);
+    this.#onLost(code, reason, why);
     if (socket.readyState < 2) socket.close(CLOSE_HOLE, reason);
   }
 
@@ -393,7 +396,7 @@ export class ProxyFetchClient {
     } catch {
       return this.#drop(1003, 'the server sent something that is not JSON');
     }
-    if (message.type !== 'session') this.#failures = 0;
+    if (this.#state === 'open') this.#failures = 0; // a greeting alone, or a refusal of it, proves little
     const news = this.#followOffset(message);
     if (news === 'hole') return;
     this.#emit('message', message);
@@ -527,8 +530,14 @@ export class ProxyFetchClient {
     this.#onReady();
   }
 
-  /** Our session has expired: its results are gone, and a new one would not know its submitKeys. */
+  /** Later, on another connection, after a pause that grows; nothing was sent on this one. Otherwise
+   *  our session has expired: its results are gone, and a new one would not know its submitKeys. */
   #onResumeRefused(message) {
+    if (RESUME_LATER.has(message.code)) {
+      this.#emit('error', message);
+      if (this.#state !== 'resuming') return; // a listener has closed
+      return this.#drop(CLOSE_LATER, message.code, new ConnectionError(message.error, { code: message.code }));
+    }
     if (this.#session.id === null)
       return this.#end(new ConnectionError(`this server has no sessions: ${message.error}`, { code: 'no_session' }));
     const why = new ConnectionError(message.error, { code: 'session_lost' });

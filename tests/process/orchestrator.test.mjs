@@ -306,6 +306,7 @@ test('bad input', async (t) => {
   assert.equal(await status('GET', '/v1/jobs'), 405);
   assert.equal(await status('GET', '/nothing'), 404);
   assert.equal(await status('POST', '/v1/jobs', good, { 'x-pf-version': '2' }), 400);
+  assert.equal(await status('POST', '/v1/jobs', good, { 'x-pf-version': '0' }), 400);
   const large = await RawConnection.open(t, url);
   large.send(`POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${(8 << 20) + 1}\r\n\r\n`);
   await large.receive(/^HTTP\/1.1 413 /);

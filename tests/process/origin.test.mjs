@@ -121,6 +121,8 @@ test('origin', async (t) => {
     const internal = /internal=(\S+)/.exec(origin.stderr)[1];
     for (const [path, version, status, code] of [
       ['/__status', '2', 400, 'bad_version'], ['/__receiveResult', '', 400, 'bad_version'],
+      ['/__status', '0', 400, 'bad_version'], ['/__receiveResult', '0', 400, 'bad_version'],
+      ['/__receiveResult', '2', 400, 'bad_version'],
       ['/__status', '1', 400, 'bad_batch'], ['/nothing', '1', 404, 'not_found'],
     ]) {
       const answer = await post(internal, path, 'x', { 'X-Pf-Version': version });

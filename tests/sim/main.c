@@ -112,11 +112,27 @@ static enum sim_removal removal_named(const char *name) {
   exit(2);
 }
 
+static void print_usage(void) {
+  printf("usage: sim [OPTION]...\n"
+         "Plays seeds of a world with faults; exit 0 if nothing is broken.\n"
+         "  --seeds N      how many seeds (1)\n"
+         "  --from SEED    the first one (1)\n"
+         "  --twice        plays each twice and compares\n"
+         "  --trace        prints every event\n"
+         "  --remove RULE  without this rule; exit 0 if that is caught\n"
+         "  --removals     without each rule in turn; exit 0 if all are caught\n"
+         "  --help         this\n"
+         "Rules:");
+  for (int i = REMOVE_NOTHING + 1; i < REMOVALS; i++)
+    printf(" %s", sim_removals[i]);
+  printf("\n");
+}
+
 int main(int argc, char **argv) {
   static const struct option table[] = {{"seeds", required_argument, NULL, 's'},
       {"from", required_argument, NULL, 'f'}, {"twice", no_argument, NULL, '2'},
       {"trace", no_argument, NULL, 't'}, {"remove", required_argument, NULL, 'r'},
-      {"removals", no_argument, NULL, 'R'}, {0}};
+      {"removals", no_argument, NULL, 'R'}, {"help", no_argument, NULL, 'h'}, {0}};
   struct options options = {.seeds = 1, .from = 1};
   for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
     if (c == 's') options.seeds = strtoull(optarg, NULL, 10);
@@ -125,6 +141,7 @@ int main(int argc, char **argv) {
     if (c == 't') options.trace = true;
     if (c == 'r') options.removal = removal_named(optarg);
     if (c == 'R') options.removals = true;
+    if (c == 'h') return print_usage(), 0;
     if (c == '?') return 2;
   }
   return options.removals ? run_removals(&options) : run_plain(&options);

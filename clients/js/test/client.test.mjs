@@ -404,6 +404,64 @@ test('a server without sessions is an error with a name', async (t) => {
   assert.equal(client.state, 'closed');
 });
 
+for (const code of ['busy', 'sessions_full']) {
+  const refusal = { type: 'error', error: 'not now', code };
+
+  test(`a resume refused with ${code} is asked again on another connection, and nothing is lost`, async (t) => {
+    const server = await scripted(t), client = await open(t, server, { session: true });
+    const done = client.fetch(URL_A);
+    const sockets = new Set();
+    for (let i = 0; i < 3; i++) {
+      const resume = await server.next('resume');
+      assert.deepEqual(resume.message, { type: 'resume' });
+      sockets.add(resume.socket);
+      resume.answer(refusal);
+    }
+    await resumed(server, { offset: 0 });
+    const { message, answer } = await server.next('start-fetch');
+    answer(enqueued(message), result(message, { offset: 1 }));
+    assert.equal((await done).status, 200);
+    assert.equal(sockets.size, 3);
+  });
+
+  test(`a session that is returned to survives ${code}`, async (t) => {
+    const server = await scripted(t), { client, socket } = await openSession(t, server);
+    const done = client.fetch(URL_A);
+    const first = await server.next('start-fetch');
+    socket.destroy();
+    (await server.next('resume')).answer(refusal);
+    assert.equal((await resumed(server, { offset: 0 })).message.session, SESSION);
+    const again = await server.next('start-fetch');
+    assert.deepEqual(again.message, first.message);
+    again.answer(enqueued(again.message), result(again.message, { offset: 1 }));
+    assert.equal((await done).status, 200);
+  });
+
+  test(`connect waits through ${code}; without reconnect it rejects with it`, async (t) => {
+    const server = await scripted(t);
+    const opening = connect(server.url, { ...FAST, session: true });
+    (await server.next('resume')).answer(refusal);
+    await resumed(server, { offset: 0 });
+    const client = await opening;
+    t.after(() => client.close());
+    assert.equal(client.session.id, SESSION);
+
+    const refused = connect(server.url, { ...FAST, session: true, reconnect: false }).catch((e) => e);
+    (await server.next('resume')).answer(refusal);
+    assert.equal((await refused).code, code);
+  });
+}
+
+test('pauses grow also between refusals of a resume', async (t) => {
+  const server = await scripted(t);
+  await open(t, server, { session: true, backoff: { minMs: 10, maxMs: 40 } });
+  const begin = performance.now();
+  for (let i = 0; i < 5; i++)
+    (await server.next('resume')).answer({ type: 'error', error: 'not now', code: 'busy' });
+  const took = performance.now() - begin;
+  assert.ok(took >= 5 + 10 + 20 + 20 - 4, `${took} ms`); // a lower bound: half of 10, 20, 40, 40
+});
+
 test('taken over: the end, and the job is not lost but elsewhere', async (t) => {
   const server = await scripted(t), { client } = await openSession(t, server);
   const done = client.fetch(URL_A).catch((e) => e);
