@@ -1,6 +1,6 @@
-/* The SQL of the queue's file. Writer thread only (struct store_req.apply).
+/* The SQL of the queue's file. Inside the store only (struct store_req.apply).
  *
- * Threads    The store's writer thread.
+ * Threads    The store's writer thread or its loop, never both.
  * Ownership  queue_rows_prepare's user object owns the statements. A chunk owns its rows and holds
  *            a reference to each blob.
  * Ordering   none

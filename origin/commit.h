@@ -5,7 +5,7 @@
  * were closed, an output that has read somebody's unconfirmed write may simply ride in the open
  * commit: whatever it read is at most as new.
  *
- * Threads    Built on the loop; after commit_close the writer thread reads ops, and nobody changes
+ * Threads    Built on the loop; after commit_close the store reads ops, and nobody changes
  * them. Ownership  Everything a commit points to lives in its arena and goes with commit_free.
  * Ordering   Ops apply and outputs leave in the order of their creation.
  * Limits     none of its own. */

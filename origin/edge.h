@@ -1,7 +1,7 @@
 /* The origin's I/O: what the core decides is carried out here with the store, the web server and
  * the HTTP client, and what they report is told to the core.
  *
- * Threads    One loop; the store's writer thread runs origin_db.c only.
+ * Threads    One loop; the store runs origin_db.c, on its writer thread or on the loop.
  * Ownership  The caller owns struct origin and keeps it until the loop has ended.
  * Ordering   core_flush runs before the loop sleeps and after each batch of I/O.
  * Limits     those of struct origin_config. */

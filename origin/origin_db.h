@@ -1,9 +1,10 @@
 /* The origin's tables, and nothing else knows their SQL: how a commit's ops are written, how
  * look-ups are answered, and what is read at start.
  *
- * Threads    All functions run on the store's writer thread, except origin_db_schema (data) and
- * origin_db_restore (any). Ownership  struct origin_db is made by origin_db_prepare and freed by
- * origin_db_finish. Ordering   none Limits     those of origin/commit.h and origin/core.h. */
+ * Threads    All functions run inside the store (writer thread or loop), except origin_db_schema
+ * (data) and origin_db_restore (any). Ownership  struct origin_db is made by origin_db_prepare and
+ * freed by origin_db_finish. Ordering   none Limits     those of origin/commit.h and origin/core.h.
+ */
 #ifndef ORIGIN_ORIGIN_DB_H
 #define ORIGIN_ORIGIN_DB_H
 

@@ -132,8 +132,8 @@ static void hand_over(struct store *store) {
 /* A group that is done sooner than a thread wakes up is done here: two wake-ups less (decision
  * 0015). Not for the first one of a store that may be on a slow disk. */
 static bool is_quick(const struct store_shared *shared) {
-  return shared->urgent && !shared->taken && !shared->broken && shared->group_ns > 0 &&
-         shared->group_ns < STORE_QUICK_US * NS_PER_US;
+  return shared->urgent && !shared->taken && !shared->wanted && !shared->broken &&
+         shared->group_ns > 0 && shared->group_ns < STORE_QUICK_US * NS_PER_US;
 }
 
 /* Just before the loop waits for events. What one turn submits is one group then, instead of a
@@ -149,10 +149,11 @@ static void store_on_turn_end(uv_prepare_t *prepare) {
   shared->taken |= here;
   uv_mutex_unlock(&store->lock);
   if (here) {
-    wake = store_writer_group(store);
+    bool attention = store_writer_group(store);
     uv_mutex_lock(&store->lock);
     shared->taken = false;
-    wake |= shared->wanted;
+    shared->wanted |= attention; /* the thread's step comes before our next group */
+    wake = shared->wanted;
     uv_mutex_unlock(&store->lock);
   }
   if (wake) uv_cond_signal(&store->wake);

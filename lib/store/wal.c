@@ -48,6 +48,13 @@ static void wal_forget(struct store_wal *wal, uint32_t frames) {
   memset(wal->pages, 0, sizeof(wal->pages));
 }
 
+/* The log's file, or NULL. */
+static sqlite3_file *wal_file(const struct store_wal *wal) {
+  sqlite3_file *log = NULL;
+  int rc = sqlite3_file_control(wal->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+  return rc == SQLITE_OK && log && log->pMethods ? log : NULL;
+}
+
 void store_wal_init(struct store_wal *wal, sqlite3 *db, enum store_sync sync) {
   *wal =
       (struct store_wal){.db = db, .frame_bytes = STORE_PAGE_BYTES + FRAME_HEADER_BYTES, .fd = -1};
@@ -55,7 +62,13 @@ void store_wal_init(struct store_wal *wal, sqlite3 *db, enum store_sync sync) {
   wal->bytes_max = sync == STORE_SYNC_FULL ? STORE_WAL_BYTES : STORE_WAL_UNSYNCED_BYTES;
   wal->oldest_ns = wal->newest_ns = pf_clock_mono_ns(); /* there may be a log from before */
   (void)sqlite3_wal_hook(db, wal_on_commit, wal);       /* returns the previous argument */
-  if (wal->synced) return;
+  if (wal->synced) {
+    sqlite3_file *log = wal_file(wal); /* what a crash has left may be long enough */
+    sqlite3_int64 bytes = 0;
+    if (log) (void)log->pMethods->xFileSize(log, &bytes); /* 0: it is taken for short */
+    wal->file_bytes = bytes;
+    return;
+  }
   char path[STORE_PATH_MAX + 8];
   snprintf(path, sizeof(path), "%s-wal", sqlite3_db_filename(db, "main"));
   wal->fd = open(path, O_RDONLY | O_CLOEXEC); /* a file that only a VFS knows does without */
@@ -75,13 +88,6 @@ int64_t store_wal_due_ns(const struct store_wal *wal, bool busy) {
   int64_t age = wal->oldest_ns + STORE_WAL_AGE_MS * NS_PER_MS;
   int64_t idle = wal->newest_ns + STORE_WAL_IDLE_MS * NS_PER_MS;
   return busy || age < idle ? age : idle;
-}
-
-/* The log's file, or NULL. */
-static sqlite3_file *wal_file(const struct store_wal *wal) {
-  sqlite3_file *log = NULL;
-  int rc = sqlite3_file_control(wal->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
-  return rc == SQLITE_OK && log && log->pMethods ? log : NULL;
 }
 
 static void wal_count_page(struct store_wal *wal, uint32_t page) {

@@ -19,7 +19,7 @@
  * one that makes it longer (decision 0015). SQLite reads a log up to the first frame whose salt is
  * not the log's own, so what is beyond its end may be anything.
  *
- * Threads    Writer thread.
+ * Threads    That which has set store_shared.taken.
  * Ownership  Borrows the connection.
  * Ordering   none
  * Limits     The log grows beyond STORE_WAL_BYTES only while another program reads the file in one
@@ -38,8 +38,6 @@
 #define STORE_WAL_UNSYNCED_BYTES ((int64_t)8 << 20)
 #define STORE_WAL_AGE_MS 5000
 #define STORE_WAL_IDLE_MS 500
-#define STORE_WAL_READY_BYTES                                                                      \
-  ((int64_t)16 << 20) /* the file's length, made when nothing is to do */
 #define STORE_WAL_WRITE_OUT_BYTES ((int64_t)256 << 10)
 #define STORE_WAL_EXTEND_BYTES ((int64_t)512 << 10) /* at once; never beyond STORE_WAL_BYTES */
 

@@ -82,7 +82,8 @@ bool guard_origin_allowed(
   static const char *const schemes[] = {"http://", "https://"};
   for (size_t i = 0; i < PF_COUNT(schemes); i++) {
     size_t len = strlen(schemes[i]);
-    if (origin.len == len + host.len && strncasecmp(origin.data, schemes[i], len) == 0 &&
+    if (host.len > 0 && origin.len == len + host.len &&
+        strncasecmp(origin.data, schemes[i], len) == 0 &&
         strncasecmp(origin.data + len, host.data, host.len) == 0)
       return true;
   }

