@@ -305,7 +305,7 @@ static bool route_matches(const struct route *route, struct pf_slice path, uint6
  * it post, and asks first for content types like ours; so no page can reach the queue. */
 static bool request_admitted(struct app *app, const struct web_request *req) {
   struct pf_slice origin;
-  if (app->draining)
+  if (!app->dispatch)
     refuse(app, req, 503, "stopping", "this process is about to end");
   else if (web_request_header(req, "origin", &origin))
     refuse(app, req, 403, "origin_refused", "this address is not for web pages");

@@ -37,10 +37,12 @@ struct app {
   struct queue_db *db;
   struct http *http;
   struct web *web;
-  struct dispatch *dispatch;
+  struct dispatch *dispatch; /* NULL: nothing goes out any more */
   struct turn turn;
-  bool draining; /* nothing goes out any more */
-  bool stopped;  /* nothing is written any more */
+  bool draining; /* no new leases */
+  int64_t drain_until_us;
+  uv_timer_t drain;
+  bool stopped; /* nothing is written any more */
   int exit_code;
   int64_t opened_ms;
   uint64_t invariant_failures; /* must stay 0; see app_check */

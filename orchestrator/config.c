@@ -18,6 +18,8 @@ static const struct pf_option options[] = {
         "Silence after which an executor counts as lost."},
     {"grace-ms", 0, PF_OPT_INT, FIELD(grace_ms), "ms", "3000", 0, 600000, NULL,
         "Added once after a restart, so that executors find the way back."},
+    {"drain-ms", 0, PF_OPT_INT, FIELD(drain_ms), "ms", "2000", 0, 3600000, NULL,
+        "After SIGTERM, executors may take this long to answer for their leases."},
     {"retry-base-ms", 0, PF_OPT_INT, FIELD(retry_base_ms), "ms", "500", 1, 3600000, NULL,
         "Bound of the first retry's random delay; it doubles with each attempt."},
     {"retry-cap-ms", 0, PF_OPT_INT, FIELD(retry_cap_ms), "ms", "60000", 1, 3600000, NULL,

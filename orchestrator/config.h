@@ -15,7 +15,7 @@ struct config {
   char *data; /* as given: NULL = the default place */
   int sync;   /* enum store_sync */
   int log_level;
-  int64_t lease_ms, grace_ms;
+  int64_t lease_ms, grace_ms, drain_ms;
   int64_t retry_base_ms, retry_cap_ms, retry_after_cap_ms;
   int64_t queue_max, queue_memory, disk_reserve;
 };

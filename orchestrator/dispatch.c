@@ -209,7 +209,7 @@ static void dispatch_read_done(void *arg, void *tag, struct queue_blob *blob) {
   struct queue_blob *kept = NULL;
   int64_t qid;
   bool wanted =
-      !app->draining && queue_view_execute(app->queue, action, app_now_us(), &item, &kept, &qid);
+      app->dispatch && queue_view_execute(app->queue, action, app_now_us(), &item, &kept, &qid);
   queue_blob_unref(kept);
   if (wanted && blob) {
     dispatch_send(app->dispatch, action, &item, blob);

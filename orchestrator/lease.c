@@ -221,6 +221,16 @@ int queue_heartbeat(struct queue *queue, const struct hop_heartbeat *beat, struc
 
 /* ---- START and the answers to dispatches ---- */
 
+bool queue_has_untaken(const struct queue *queue) {
+  PF_LIST_EACH(it, &queue->executors) {
+    const struct executor *executor = pf_container_of(it, struct executor, link);
+    PF_LIST_EACH(held, &executor->leased) {
+      if (!pf_container_of(held, struct job, link)->taken) return true;
+    }
+  }
+  return false;
+}
+
 bool queue_start(struct queue *queue, const struct hop_held *held, int64_t now_us) {
   struct job *job = job_find(queue, held->job);
   bool go = job && job->state == JOB_LEASED && pf_fence_eq(job->fence, held->fence) &&

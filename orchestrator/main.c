@@ -1,7 +1,8 @@
 /* proxyfetch-orchestrator: opens the parts in order, runs the loop, closes them in order.
  *
  * start   store -> identity -> rows that are leased -> listen -> the other rows, step by step
- * stop    no more calls in or out -> what was decided is committed -> server -> loop */
+ * stop    no new leases -> executors have answered for those there are -> no more calls out ->
+ *         what was decided is committed -> server -> loop */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 
 #define OPEN_FILES 65536
 #define SCRATCH_MAX ((size_t)64 << 10)
+#define DRAIN_LOOK_MS 10 /* how often a process that is to end looks whether it can */
 
 int64_t app_now_us(void) {
   return pf_clock_mono_ns() / 1000;
@@ -53,15 +55,34 @@ static void http_closed(void *arg) {
   queue_db_close(app->db, db_closed, app);
 }
 
+static void drain_closed(uv_handle_t *handle) {
+  struct app *app = handle->data;
+  turn_flush(app); /* what came in meanwhile is still acted upon */
+  dispatch_free(app->dispatch);
+  app->dispatch = NULL;
+  http_close(app->http, http_closed, app);
+}
+
+/* START is kept in memory, so a lease that no executor answered for would be taken for a sent
+ * request by the next start. */
+static void drain_look(uv_timer_t *timer) {
+  struct app *app = timer->data;
+  bool waiting = app->queue && queue_has_untaken(app->queue);
+  if (waiting && app_now_us() < app->drain_until_us) return;
+  if (waiting) pf_log(&app->log, PF_LOG_WARN, "drain_cut_short", "leases=unanswered");
+  uv_close((uv_handle_t *)timer, drain_closed);
+}
+
 void app_drain(struct app *app) {
   if (app->draining) return;
   pf_log(&app->log, PF_LOG_INFO, "stopping", "jobs_are=kept");
   web_stop_listening(app->web);
-  turn_flush(app); /* what came in before the signal is still acted upon */
   app->draining = true;
-  dispatch_free(app->dispatch);
-  app->dispatch = NULL;
-  http_close(app->http, http_closed, app);
+  app->drain_until_us = app_now_us() + app->config.drain_ms * 1000;
+  if (app->queue) queue_stop_leasing(app->queue);
+  uv_timer_init(app->loop, &app->drain);
+  app->drain.data = app;
+  uv_timer_start(&app->drain, drain_look, 0, DRAIN_LOOK_MS);
 }
 
 static void app_on_drain(void *arg) {

@@ -313,6 +313,10 @@ static void job_on_timer(struct queue *queue, struct job *job, int64_t now_us) {
   }
 }
 
+void queue_stop_leasing(struct queue *queue) {
+  queue->stopping = true;
+}
+
 void queue_settle(struct queue *queue, int64_t now_us) {
   if (queue->began_us == 0) queue->began_us = now_us;
   queue->settled_us = now_us;
@@ -322,7 +326,7 @@ void queue_settle(struct queue *queue, int64_t now_us) {
     if (!first || first->key > now_us) break;
     job_on_timer(queue, pf_container_of(first, struct job, timer), now_us);
   }
-  ready_schedule(queue, now_us);
+  if (!queue->stopping) ready_schedule(queue, now_us);
   queue->expected_us = queue_next_us(queue);
 }
 

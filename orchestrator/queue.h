@@ -98,6 +98,11 @@ bool queue_start(struct queue *queue, const struct hop_held *held, int64_t now_u
 /* POST /v1/complete. */
 void queue_complete(struct queue *queue, const struct hop_complete *item, int64_t now_us);
 
+/* The process is about to end: from now on ready jobs stay where they are. */
+void queue_stop_leasing(struct queue *queue);
+/* Whether there is a lease that its executor has not answered for. */
+bool queue_has_untaken(const struct queue *queue);
+
 /* Lets time pass, then hands ready jobs to free slots. Once per turn, after the turn's events. */
 void queue_settle(struct queue *queue, int64_t now_us);
 /* When queue_settle has to be called even if nothing happens; INT64_MAX = never. */

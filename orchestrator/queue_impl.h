@@ -101,7 +101,7 @@ struct queue {
   int64_t settled_us;  /* time of the last queue_settle */
   int64_t expected_us; /* when it wanted to be called again */
   size_t check_at;     /* bucket of queue_check_some */
-  bool loading, fence_dirty, urgent;
+  bool loading, stopping, fence_dirty, urgent;
   struct pf_map jobs, hosts, origins;
   struct pf_list ring; /* of hosts with ready jobs */
   struct pf_list executors;

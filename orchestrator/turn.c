@@ -22,7 +22,7 @@ static void held_free(struct held *held) {
 }
 
 static void held_leave(struct app *app, struct held *held) {
-  if (held->is_action && app->draining) {
+  if (held->is_action && !app->dispatch) {
     /* not any more: the next start finds its row */
   } else if (held->is_action) {
     dispatch_act(app->dispatch, &held->action);
