@@ -1,0 +1,47 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "origin_fixture.h"
+
+int setup(void **state) {
+  struct world *world = pf_alloc(sizeof(*world));
+  world_init(world, NULL);
+  assert_int_equal(core_on_ws_open(&world->core, 7, pf_slice_str("/")), 0);
+  world_settle(world);
+  core_on_queue_epoch(&world->core, 0xe1);
+  *state = world;
+  return 0;
+}
+
+int teardown(void **state) {
+  world_done(*state);
+  free(*state);
+  return 0;
+}
+
+void cancel_job(struct world *world, struct pf_job_id id) {
+  core_on_api_cancel(&world->core, id.local, id);
+  world_settle(world);
+}
+
+void make_jobs(struct world *world, int count) {
+  enum { BATCH = 4096 };
+  char text[160];
+  world->limits.pending_max = 1000000;
+  for (; count > 0; count -= BATCH) {
+    snprintf(text, sizeof(text),
+        "{\"type\":\"start-batch-fetch\",\"batchId\":\"b%d\",\"count\":%d,\"url\":"
+        "\"http://127.0.0.1:1/\"}",
+        count, count < BATCH ? count : BATCH);
+    world_say(world, 7, text);
+    world_settle(world);
+    world_accept_all(world, HOP_JOB_QUEUED);
+    world_settle(world);
+  }
+}

@@ -1,0 +1,32 @@
+/* unit.origin: a world with one client, number 7, and a queue that has been heard of; and what the
+ * groups of its tests share. Each group is a file of its own.
+ *
+ * Threads    none
+ * Ownership  setup makes the world, teardown frees it.
+ * Ordering   none
+ * Limits     those of the world */
+#ifndef PF_TESTS_ORIGIN_FIXTURE_H
+#define PF_TESTS_ORIGIN_FIXTURE_H
+
+#include "support/origin_world.h"
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define FETCH(id)                                                                                  \
+  "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/x\",\"clientId\":\"" id "\"}"
+
+int setup(void **state);
+int teardown(void **state);
+
+void cancel_job(struct world *world, struct pf_job_id id);
+/* Accepted by the queue, in batches. */
+void make_jobs(struct world *world, int count);
+
+/* The groups. They return how many tests failed. */
+int origin_fetch_tests(void);
+int origin_end_tests(void);
+int origin_session_tests(void);
+int origin_submit_tests(void);
+int origin_stored_tests(void);
+int origin_actor_tests(void);
+
+#endif

@@ -1,0 +1,228 @@
+/* The file: what is refused, what is repaired, copies, and space. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store_fixture.h"
+
+static void test_reopen_sees_all_and_migrates(void **state) {
+  struct fixture *f = *state;
+  struct put a, b;
+  open_ok(f);
+  put_init(&a, f, 1);
+  store_submit(f->store, &a.req);
+  close_and_wait(f);
+  f->config.schema = &schema_2;
+  open_ok(f);
+  put_init(&b, f, 2);
+  store_submit(f->store, &b.req);
+  close_and_wait(f);
+  assert_int_equal(rows_of(f->path), 2);
+  exec_on(f->path, "SELECT extra FROM entry");
+  assert_int_equal(store_check_file(f->path, &schema_2, NULL), PF_OK);
+}
+
+static void test_files_are_for_this_user_only(void **state) {
+  struct fixture *f = *state;
+  char other[160];
+  mode_t before = umask(0);
+  open_ok(f);
+  struct put a;
+  put_init(&a, f, 1);
+  store_submit(f->store, &a.req);
+  wait_done(f, 1);
+  assert_int_equal(mode_of(f->path), 0600);
+  snprintf(other, sizeof(other), "%s-wal", f->path);
+  assert_int_equal(mode_of(other), 0600);
+  snprintf(other, sizeof(other), "%s/data/lock", f->dir);
+  assert_int_equal(mode_of(other), 0600);
+  snprintf(other, sizeof(other), "%s/data", f->dir);
+  assert_int_equal(mode_of(other), 0700);
+  close_and_wait(f);
+  umask(before);
+}
+
+static void assert_refused(struct fixture *f, int code, const char *words) {
+  struct pf_error why = {0};
+  struct store *none = NULL;
+  assert_int_equal(store_open(&none, &f->loop, &f->config, &why), code);
+  assert_null(none);
+  assert_int_equal(why.code, code);
+  if (!strstr(why.text, words)) fail_msg("no \"%s\" in: %s", words, why.text);
+}
+
+static void test_a_locked_directory_is_refused_with_the_pid(void **state) {
+  struct fixture *f = *state;
+  char pid[32];
+  open_ok(f);
+  snprintf(pid, sizeof(pid), "process %ld:", (long)getpid());
+  assert_refused(f, PF_ELOCKED, pid);
+  struct pf_error why;
+  assert_int_equal(store_check_file(f->path, &schema_1, &why), PF_ELOCKED);
+  close_and_wait(f);
+  open_ok(f);
+  close_and_wait(f);
+}
+
+static void test_newer_and_foreign_files_are_refused_untouched(void **state) {
+  struct fixture *f = *state;
+  f->config.schema = &schema_2;
+  open_ok(f);
+  close_and_wait(f);
+  f->config.schema = &schema_1;
+  assert_refused(f, PF_EVERSION, "use the newer program");
+  assert_int_equal(store_check_file(f->path, &schema_1, NULL), PF_EVERSION);
+
+  assert_int_equal(unlink(f->path), 0);
+  exec_on(f->path, "CREATE TABLE theirs(a)");
+  assert_refused(f, PF_EVERSION, "another program");
+  sqlite3 *db;
+  sqlite3_stmt *stmt;
+  assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_prepare_v2(db, "PRAGMA journal_mode", -1, &stmt, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+  assert_string_equal((const char *)sqlite3_column_text(stmt, 0), "delete");
+  sqlite3_finalize(stmt);
+  sqlite3_close(db);
+}
+
+static void write_at(const char *path, off_t at, size_t len) {
+  char junk[8192];
+  memset(junk, 0x5a, sizeof(junk));
+  int fd = open(path, O_WRONLY | O_CREAT, 0600);
+  assert_true(fd >= 0 && len <= sizeof(junk));
+  assert_int_equal(pwrite(fd, junk, len, at), len);
+  close(fd);
+}
+
+static void test_damage_is_found_and_named(void **state) {
+  struct fixture *f = *state;
+  open_ok(f);
+  struct put puts[200];
+  for (unsigned i = 0; i < 200; i++) {
+    put_init(&puts[i], f, i + 1);
+    store_submit(f->store, &puts[i].req);
+  }
+  close_and_wait(f);
+  struct pf_error why;
+  write_at(f->path, 4096, 4096); /* the table's root page: an open does not read it */
+  assert_int_equal(store_check_file(f->path, &schema_1, &why), PF_ECORRUPT);
+  assert_non_null(strstr(why.text, f->path));
+  write_at(f->path, 0, 100);
+  assert_refused(f, PF_ECORRUPT, "restore a backup");
+}
+
+static void test_unusable_paths_are_refused(void **state) {
+  struct fixture *f = *state;
+  char path[600];
+  f->config.path = path;
+  snprintf(path, sizeof(path), "%s/sub/", f->dir);
+  assert_refused(f, PF_EINVAL, "ends with a name");
+  snprintf(path, sizeof(path), "%s/sub", f->dir);
+  assert_int_equal(mkdir(path, 0700), 0);
+  assert_refused(f, PF_EINVAL, "Is a directory");
+  snprintf(path, sizeof(path), "%s/fifo", f->dir);
+  assert_int_equal(mkfifo(path, 0600), 0);
+  assert_refused(f, PF_EINVAL, "not a regular file");
+  size_t len = (size_t)snprintf(path, sizeof(path), "%s/", f->dir);
+  memset(path + len, 'a', 481 - len);
+  path[len + 200] = path[len + 400] = '/'; /* directories that are not there yet */
+  path[481] = '\0';
+  assert_refused(f, PF_EINVAL, "480");
+  path[480] = '\0';
+  open_ok(f);
+  close_and_wait(f);
+  assert_int_equal(store_check_file("/nonexistent/x.db", &schema_1, NULL), PF_ENOTFOUND);
+}
+
+/* ---- backup and space ---- */
+
+static void on_backup(void *arg, int err, const struct pf_error *why) {
+  struct fixture *f = arg;
+  f->backups++;
+  f->backup_err = err;
+  assert_true((err == PF_OK) == (why == NULL));
+}
+
+static void test_a_backup_opens_and_matches(void **state) {
+  struct fixture *f = *state;
+  char copy[128];
+  snprintf(copy, sizeof(copy), "%s/copy.db", f->dir);
+  open_ok(f);
+  struct put puts[200];
+  for (unsigned i = 0; i < 200; i++) {
+    put_init(&puts[i], f, i + 1);
+    store_submit(f->store, &puts[i].req);
+    if (i == 100) store_backup(f->store, copy, on_backup, f);
+  }
+  while (f->backups < 1)
+    uv_run(&f->loop, UV_RUN_ONCE);
+  assert_int_equal(f->backup_err, PF_OK);
+  assert_true(rows_of(copy) > 100);
+  assert_int_equal(mode_of(copy), 0600);
+  assert_int_equal(store_check_file(copy, &schema_1, NULL), PF_OK);
+  store_backup(f->store, copy, on_backup, f); /* it is there already */
+  while (f->backups < 2)
+    uv_run(&f->loop, UV_RUN_ONCE);
+  assert_int_equal(f->backup_err, PF_EEXIST);
+  wait_done(f, 200);
+  close_and_wait(f);
+  f->config.path = copy;
+  open_ok(f);
+  close_and_wait(f);
+}
+
+static void test_close_cancels_backups(void **state) {
+  struct fixture *f = *state;
+  char copy[2][128];
+  open_ok(f);
+  struct held held;
+  held_submit(&held, f, 1);
+  for (unsigned i = 0; i < 2; i++) {
+    snprintf(copy[i], sizeof(copy[i]), "%s/copy%u.db", f->dir, i);
+    store_backup(f->store, copy[i], on_backup, f);
+  }
+  store_close(f->store, on_closed, f);
+  uv_sem_post(&held.leave);
+  assert_int_equal(uv_run(&f->loop, UV_RUN_DEFAULT), 0);
+  assert_int_equal(f->closed, 1);
+  assert_int_equal(f->backups, 2);
+  assert_int_equal(f->backup_err, PF_ECANCEL);
+  assert_int_equal(access(copy[0], F_OK), -1);
+  uv_sem_destroy(&held.entered);
+  uv_sem_destroy(&held.leave);
+}
+
+static void test_low_space_is_told(void **state) {
+  struct fixture *f = *state;
+  open_ok(f);
+  assert_false(store_space_low(f->store));
+  close_and_wait(f);
+  f->config.reserve_bytes = INT64_MAX;
+  open_ok(f);
+  assert_true(store_space_low(f->store));
+  close_and_wait(f);
+}
+
+int store_file_tests(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(test_reopen_sees_all_and_migrates),
+      TEST(test_files_are_for_this_user_only),
+      TEST(test_a_locked_directory_is_refused_with_the_pid),
+      TEST(test_newer_and_foreign_files_are_refused_untouched),
+      TEST(test_damage_is_found_and_named),
+      TEST(test_unusable_paths_are_refused),
+      TEST(test_a_backup_opens_and_matches),
+      TEST(test_close_cancels_backups),
+      TEST(test_low_space_is_told),
+  };
+  return cmocka_run_group_tests_name("store_file", tests, NULL, NULL);
+}
