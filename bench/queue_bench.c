@@ -96,6 +96,7 @@ static void bench_open(struct bench *b) {
       .fence_next = 1,
       .seed = 1,
       .lease_ms = 600000,
+      .undelivered_keep_ms = 604800000,
       .retry = {500, 60000, 60000},
       .jobs_max = 10000000,
       .request_bytes_max = (int64_t)1 << 30};

@@ -33,7 +33,8 @@ struct app_stats {
   uint64_t attempts[OUTCOME_COUNT];
   uint64_t starts[2]; /* no, go */
   uint64_t deliveries[HOP_RESULT_RETRY + 1];
-  uint64_t retries, aborted, lapsed, report_failures, heartbeat_failures, invariant_failures;
+  uint64_t retries, undelivered, aborted, lapsed, report_failures, heartbeat_failures,
+      invariant_failures;
 };
 
 #define APP_URL_MAX (HOP_URL_MAX + 64)
@@ -66,7 +67,7 @@ struct app {
   struct http_peer *start, *complete; /* to the orchestrator */
   int64_t lease_until_ms;             /* no request leaves from then on */
   unsigned lapses;                    /* times the lease had run out before it was renewed */
-  struct pf_log_limit unknown_results, refused_jobs;
+  struct pf_log_limit unknown_results, undelivered, refused_jobs;
   struct timer stop; /* draining has taken long enough, or nothing is left to do */
 };
 

@@ -44,6 +44,8 @@ static const struct pf_option options[] = {
         "Longest wait for a connection, TLS handshake included."},
     {"idle-ms", 0, PF_OPT_INT, FIELD(idle_ms), "ms", "10000", 1, 86400000, NULL,
         "Longest pause within a body."},
+    {"result-grace-ms", 0, PF_OPT_INT, FIELD(result_grace_ms), "ms", "60000", 0, 604800000, NULL,
+        "How long after a job's deadline its result waits for its origin to take it."},
     {"drain-ms", 0, PF_OPT_INT, FIELD(drain_ms), "ms", "10000", 0, 3600000, NULL,
         "After SIGTERM, jobs may take this long to end."},
     {"ca-file", 0, PF_OPT_STRING, FIELD(ca_file), "FILE", NULL, 0, 0, NULL,

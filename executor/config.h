@@ -10,7 +10,7 @@ struct config {
   char *orchestrator, *advertise, *ca_file;
   struct pf_option_list allow_target, deny_target, allow_port;
   int64_t slots, heartbeat_ms, lease_ms, body_max, buffer_max, dns_ms, connect_ms, idle_ms,
-      drain_ms;
+      drain_ms, result_grace_ms;
   int log_level;
 };
 

@@ -2,15 +2,19 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <openssl/evp.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 
 #define HEAD_MAX ((size_t)256 << 10) /* of a result with all its headers */
+#define NS_PER_MS 1000000
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 5000
 #define POOL_MAX 1024
+
+_Static_assert(FETCH_ERROR_MAX <= HOP_DETAIL_MAX, "a failure is told whole");
 
 const char *const job_state_names[JOB_STATES] = {
     [JOB_STARTING] = "starting",
@@ -34,10 +38,10 @@ struct job {
   struct hop_execute item;
   struct pf_arena arena;
   struct fetch fetch;
-  unsigned lapses;       /* app.lapses when it was taken */
-  bool retry;            /* another attempt is the orchestrator's */
-  bool aborted;          /* while the answer to START is under way */
-  struct http_item call; /* START, complete */
+  unsigned lapses;           /* app.lapses when it was taken */
+  enum hop_complete_how how; /* RETRY: another attempt is the orchestrator's */
+  bool aborted;              /* while the answer to START is under way */
+  struct http_item call;     /* START, complete */
   struct result_call result;
   struct pf_buf head; /* of whichever is under way */
   struct timer again; /* call failed */
@@ -143,12 +147,13 @@ static void job_on_reported(
 
 static void job_report(struct job *job) {
   const struct fetch *f = &job->fetch;
-  struct hop_complete item = {.job = job->item.job, .fence = job->item.fence, .retry = job->retry};
-  if (job->retry) {
+  struct hop_complete item = {.job = job->item.job, .fence = job->item.fence, .how = job->how};
+  if (job->how != HOP_COMPLETE_DELIVERED) {
     item.outcome = f->outcome;
     item.certainty = f->certainty;
-    item.retry_after_ms = f->retry_after_ms;
   }
+  if (job->how == HOP_COMPLETE_RETRY) item.retry_after_ms = f->retry_after_ms;
+  if (job->how == HOP_COMPLETE_UNDELIVERED) memcpy(item.detail, f->error, sizeof(f->error));
   pf_buf_clear(&job->head);
   hop_complete_encode(&job->head, &item);
   job->call = (struct http_item){.head = pf_buf_view(&job->head), .done = job_on_reported};
@@ -164,8 +169,47 @@ static void job_report_first(struct job *job) {
 
 /* ---- DELIVERING ---- */
 
+static void digest_append(struct pf_slice body, char *text, size_t size) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned len = 0;
+  PF_ASSERT(EVP_Digest(body.data, body.len, digest, &len, EVP_sha256(), NULL) == 1);
+  size_t at =
+      strlen(text) + (size_t)snprintf(text + strlen(text), size - strlen(text), ", SHA-256 ");
+  PF_ASSERT(at + len * 2 < size);
+  for (unsigned i = 0; i < len; i++)
+    snprintf(text + at + i * 2, 3, "%02x", digest[i]);
+}
+
+/* What is left of an answer that nobody took are its status, its length and, if its body was kept,
+ * its digest. */
+static void job_drop_answer(struct job *job) {
+  struct fetch *f = &job->fetch;
+  snprintf(f->error, sizeof(f->error), "%s; it was dropped: status %d, %lld bytes",
+      outcome_text(OUTCOME_UNDELIVERED), f->status, (long long)f->response_length);
+  if (f->request.include & WIRE_INCLUDE_BODY)
+    digest_append(pf_buf_view(&f->body), f->error, sizeof(f->error));
+  f->outcome = OUTCOME_UNDELIVERED;
+}
+
+/* A failure is told whole. */
+static void job_give_up(struct job *job) {
+  struct fetch *f = &job->fetch;
+  job->how = HOP_COMPLETE_UNDELIVERED;
+  job->app->stats.undelivered++;
+  if (f->outcome == OUTCOME_OK || f->outcome == OUTCOME_STATUS_NAMED) job_drop_answer(job);
+  if (pf_log_allow(&job->app->undelivered, pf_clock_mono_ms(), 5, 1000))
+    pf_log(&job->app->log, PF_LOG_WARN, "result_undelivered",
+        "job=%016llx%016llx attempt=%d reason=\"%s\"", (unsigned long long)job->item.job.origin,
+        (unsigned long long)job->item.job.local, job->item.attempt, f->error);
+  job_report_first(job);
+}
+
 static void job_on_delivered(struct result_call *call, enum hop_result_answer answer) {
   struct job *job = pf_container_of(call, struct job, result);
+  if (answer == HOP_RESULT_RETRY) {
+    job_give_up(job);
+    return;
+  }
   job->app->stats.deliveries[answer]++;
   if (answer == HOP_RESULT_UNKNOWN &&
       pf_log_allow(&job->app->unknown_results, pf_clock_mono_ms(), 5, 1000))
@@ -209,6 +253,8 @@ static void job_deliver(struct job *job) {
   if (job->head.err == PF_ELIMIT) job_encode_result(job, false);
   pf_buf_must(&job->head);
   job->result.done = job_on_delivered;
+  job->result.until_ms =
+      job->fetch.taken_ns / NS_PER_MS + job->item.deadline_ms + job->app->config.result_grace_ms;
   results_send(job->app->results, job->item.job.origin, &job->result);
 }
 
@@ -235,16 +281,18 @@ static void job_on_fetched(struct fetch *f) {
     snprintf(f->error, sizeof(f->error), "the target answered %d, %s", f->status,
         outcome_text(OUTCOME_STATUS_NAMED));
   }
-  job->retry = job_wants_retry(job);
+  bool retry = job_wants_retry(job);
   job->app->stats.attempts[f->outcome]++;
-  job->app->stats.retries += job->retry;
+  job->app->stats.retries += retry;
   pf_log(&job->app->log, PF_LOG_DEBUG, "fetched", "job=%016llx%016llx attempt=%d code=%s status=%d",
       (unsigned long long)job->item.job.origin, (unsigned long long)job->item.job.local,
       job->item.attempt, outcome_code(f->outcome), f->status);
-  if (job->retry)
-    job_report_first(job);
-  else
+  if (!retry) {
     job_deliver(job);
+    return;
+  }
+  job->how = HOP_COMPLETE_RETRY;
+  job_report_first(job);
 }
 
 static void job_fetch(struct job *job) {
@@ -321,7 +369,8 @@ enum hop_execute_answer job_take(
   struct job *job = job_new(app);
   job->app = app;
   job->item = *item;
-  job->retry = job->aborted = false;
+  job->how = HOP_COMPLETE_DELIVERED;
+  job->aborted = false;
   job->lapses = app->lapses;
   job->backoff_ms = BACKOFF_MIN_MS;
   job->again = (struct timer){.fire = job_on_again};

@@ -47,6 +47,8 @@ static void print_results(const struct app *app, struct pf_buf *buf) {
   metrics_counter(buf, "pf_delivery_failures_total",
       "Results that have to be sent again: no answer, another origin, or not now.",
       results.failures);
+  metrics_counter(buf, "pf_undelivered_total",
+      "Results given up, because their origin did not take them in time.", stats->undelivered);
   metrics_gauge(
       buf, "pf_results_held", "Results that no origin has taken yet.", (double)results.held);
   metrics_gauge(buf, "pf_results_parked", "Those of them that wait before they are sent again.",

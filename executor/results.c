@@ -102,6 +102,27 @@ static void origin_set_base(struct result_origin *o, const char *base) {
   PF_ASSERT(err == PF_OK);
 }
 
+static void call_end(struct result_call *call, enum hop_result_answer answer) {
+  struct result_origin *o = call->origin;
+  o->calls--;
+  o->results->stats.held--;
+  call->done(call, answer);
+}
+
+static bool call_is_over(const struct result_call *call) {
+  return pf_clock_mono_ms() >= call->until_ms;
+}
+
+/* Nobody knows where the origin is. */
+static void origin_give_up_parked(struct result_origin *o) {
+  PF_LIST_EACH(it, &o->parked) {
+    if (!call_is_over(call_of(it))) continue;
+    pf_list_del(it);
+    o->results->stats.parked--;
+    call_end(call_of(it), HOP_RESULT_RETRY);
+  }
+}
+
 static void origin_on_lookup(struct http_call *call) {
   struct result_origin *o = call->arg;
   o->looking = false;
@@ -114,10 +135,12 @@ static void origin_on_lookup(struct http_call *call) {
                !hop_jobs_head_decode(&head, pf_buf_view(&call->response), NULL) &&
                head.origin == o->id;
   if (found) origin_set_base(o, head.url);
-  if (o->peer)
+  if (o->peer) {
     origin_send_parked(o); /* also without an answer: the old address may be back */
-  else
-    origin_retry_later(o);
+    return;
+  }
+  origin_give_up_parked(o);
+  if (!pf_list_empty(&o->parked)) origin_retry_later(o);
 }
 
 static void origin_on_retry(struct timer *timer) {
@@ -185,14 +208,11 @@ static void call_on_answer(
   if (!err) PF_FAULT("executor.after_callback");
   if (!err && o->itself && hop_answer_decode(&decoded, hop_result_answers, answer))
     decoded = HOP_RESULT_RETRY;
-  if (decoded == HOP_RESULT_RETRY) {
-    o->results->stats.failures++;
+  o->results->stats.failures += decoded == HOP_RESULT_RETRY;
+  if (decoded == HOP_RESULT_RETRY && !call_is_over(call))
     origin_park(o, call);
-    return;
-  }
-  o->calls--;
-  o->results->stats.held--;
-  call->done(call, (enum hop_result_answer)decoded);
+  else
+    call_end(call, (enum hop_result_answer)decoded);
 }
 
 void results_send(struct results *r, uint64_t origin, struct result_call *call) {

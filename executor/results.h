@@ -1,6 +1,8 @@
 /* Results to origins: each goes to the origin that made the job, wherever that is by now, until it
  * has been taken for good.
  *
+ * One that nobody takes is given up after its time: the failed try that comes then is the last.
+ *
  * An origin is known by its id; its address comes with the jobs and, when nobody answers there or
  * somebody else does, from the orchestrator (GET /v1/origins/{id}).
  *
@@ -26,7 +28,8 @@ struct result_origin;
 
 struct result_call {
   struct http_item item; /* head and body are set by the caller */
-  /* The origin has taken it: accepted, duplicate, stale or unknown. */
+  int64_t until_ms;      /* pf_clock_mono_ms() at which it is given up, if no try has helped */
+  /* The origin has taken it: accepted, duplicate, stale or unknown. Or `retry`: it is given up. */
   void (*done)(struct result_call *call, enum hop_result_answer answer);
   struct result_origin *origin; /* private */
 };

@@ -210,7 +210,7 @@ static enum hop_complete_answer complete_item(
     return HOP_COMPLETE_REFUSED;
   }
   queue_complete(app->queue, &item, x->now_us);
-  *held |= item.retry;
+  *held |= item.how != HOP_COMPLETE_DELIVERED;
   return HOP_COMPLETE_OK;
 }
 
@@ -254,6 +254,14 @@ static void get_queue(struct app *app, const struct web_request *req) {
   pf_buf_done(&body);
 }
 
+static void get_undelivered(struct app *app, const struct web_request *req) {
+  struct pf_buf body;
+  pf_buf_init(&body, ANSWER_MAX);
+  api_undelivered_print(&body, app->queue, app_now_us());
+  respond_report(app, req, HTTP_CONTENT_JSON, &body);
+  pf_buf_done(&body);
+}
+
 static void get_health_detailed(struct app *app, const struct web_request *req) {
   struct health health;
   struct pf_buf body;
@@ -289,6 +297,7 @@ static const struct route routes[] = {
     {WEB_PUT, "/v1/origins/", HTTP_CONTENT_JSON, NULL, put_origin},
     {WEB_GET, "/v1/origins/", NULL, NULL, get_origin},
     {WEB_GET, "/v1/queue", NULL, get_queue, NULL},
+    {WEB_GET, "/v1/undelivered", NULL, get_undelivered, NULL},
     {WEB_GET, "/metrics", NULL, get_metrics, NULL},
     {WEB_GET, "/health", NULL, get_health, NULL},
     {WEB_GET, "/health/detailed", NULL, get_health_detailed, NULL},

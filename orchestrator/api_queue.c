@@ -48,6 +48,8 @@ static void print_counters(struct json_writer *w, const struct queue_stats *stat
   put_count(w, "delivered", stats->delivered);
   put_count(w, "retried", stats->retried);
   put_count(w, "ended", stats->ended);
+  put_count(w, "undelivered", stats->undelivered);
+  put_count(w, "abandoned", stats->abandoned);
   put_count(w, "leasesLost", stats->leases_lost);
   put_count(w, "executorsLost", stats->executors_lost);
   put_count(w, "exhausted", stats->exhausted);
@@ -99,6 +101,32 @@ void api_queue_print(
   json_end_array(&w);
   json_begin_array(&w, "origins");
   queue_each_origin(queue, now_us, print_origin, &w);
+  json_end_array(&w);
+  json_end_object(&w);
+}
+
+static void print_undelivered(const struct queue_undelivered_info *info, void *arg) {
+  struct json_writer *w = arg;
+  char id[PF_ID_TEXT];
+  pf_job_id_print(id, info->job);
+  json_begin_object(w, NULL);
+  json_put_text(w, "reqId", id);
+  json_put_text(w, "code", outcome_code(info->outcome));
+  json_put_text(w, "certainty", certainty_name(info->certainty));
+  json_put_int(w, "attempts", info->attempt);
+  json_put_text(w, "error", info->detail ? info->detail : outcome_text(info->outcome));
+  json_put_ms(w, "originSilentMs", (double)info->silent_us / US_PER_MS);
+  json_end_object(w);
+}
+
+void api_undelivered_print(struct pf_buf *buf, const struct queue *queue, int64_t now_us) {
+  struct queue_stats stats;
+  queue_read_stats(queue, now_us, &stats);
+  struct json_writer w = json_writer(buf);
+  json_begin_object(&w, NULL);
+  put_count(&w, "total", stats.by_state[JOB_EXHAUSTED]);
+  json_begin_array(&w, "jobs");
+  queue_each_undelivered(queue, now_us, API_UNDELIVERED_MAX, print_undelivered, &w);
   json_end_array(&w);
   json_end_object(&w);
 }

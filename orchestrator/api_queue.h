@@ -14,4 +14,7 @@
 void api_queue_print(
     struct pf_buf *buf, const struct queue *queue, struct queue_db *db, int64_t now_us);
 
+#define API_UNDELIVERED_MAX 1000 /* jobs listed; `total` counts all */
+void api_undelivered_print(struct pf_buf *buf, const struct queue *queue, int64_t now_us);
+
 #endif

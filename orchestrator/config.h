@@ -17,7 +17,7 @@ struct config {
   int log_level;
   int64_t lease_ms, grace_ms, drain_ms;
   int64_t retry_base_ms, retry_cap_ms, retry_after_cap_ms;
-  int64_t queue_max, queue_memory, disk_reserve;
+  int64_t queue_max, queue_memory, disk_reserve, undelivered_keep_ms;
 };
 
 /* Ends the program as a command line tool would if the options are wrong. */

@@ -79,6 +79,7 @@ static void row_take(struct queue *queue, struct job *job, struct queue_row *row
       .outcome = job->outcome,
       .certainty = job->certainty};
   if (row->insert) row->blob = queue_blob_ref(job->blob);
+  if (job->detail) row->detail = pf_strdup(job->detail);
   job->stored = true;
   /* Over the budget only what is about to leave stays in memory. */
   if (row->state == QUEUE_ROW_QUEUED && !queue_has_room(queue, 0)) job_drop_blob(queue, job);
@@ -146,9 +147,14 @@ bool queue_take_group(struct queue *queue, struct queue_group *ret_group) {
   return any;
 }
 
+void queue_row_done(struct queue_row *row) {
+  queue_blob_unref(row->blob);
+  free(row->detail);
+}
+
 void queue_group_done(struct queue_group *group) {
   for (size_t i = 0; i < group->row_count; i++)
-    queue_blob_unref(group->rows[i].blob);
+    queue_row_done(&group->rows[i]);
   free(group->rows);
   free(group->deletes);
   free(group->tombs);
@@ -195,7 +201,7 @@ bool queue_view_result(
       .capability = job->capability,
       .outcome = job->outcome,
       .certainty = job->certainty,
-      .error = pf_slice_str(outcome_text(job->outcome)),
+      .error = pf_slice_str(job->detail ? job->detail : outcome_text(job->outcome)),
       .timings = {-1, -1, -1, -1, -1, -1, -1}};
   if (job->fence.counter != 0) ret_item->fence = job->fence;
   return true;

@@ -163,6 +163,7 @@ void job_free(struct queue *queue, struct job *job) {
   job_drop_blob(queue, job);
   job->origin->jobs--;
   host_unref(queue, job->host);
+  free(job->detail);
   free(job);
 }
 

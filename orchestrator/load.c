@@ -68,6 +68,7 @@ void queue_load_row(struct queue *queue, const struct queue_row *row, const stru
   job->incarnation = row->incarnation;
   job->outcome = row->outcome;
   job->certainty = row->certainty;
+  if (row->detail) job->detail = pf_strdup(row->detail);
   if (row->state == QUEUE_ROW_EXHAUSTED) {
     job_enter(queue, job, JOB_EXHAUSTED);
     effects_act(queue, QUEUE_DELIVER, job);

@@ -143,6 +143,7 @@ static void app_on_begun(void *arg, const struct queue_db_start *start) {
       .seed = pf_rand_secret_u64(),
       .lease_ms = config->lease_ms,
       .grace_ms = config->grace_ms,
+      .undelivered_keep_ms = config->undelivered_keep_ms,
       .retry = {config->retry_base_ms, config->retry_cap_ms, config->retry_after_cap_ms},
       .jobs_max = config->queue_max,
       .request_bytes_max = config->queue_memory};

@@ -24,6 +24,11 @@ static void print_ends(struct pf_buf *buf, const struct queue_stats *stats) {
   metrics_sample(buf, name, "how", "delivered", (double)stats->delivered);
   metrics_sample(buf, name, "how", "ended", (double)stats->ended);
   metrics_sample(buf, name, "how", "exhausted", (double)stats->exhausted);
+  metrics_counter(buf, "pf_undelivered_total",
+      "Results that executors gave up, because their origin did not take them in time.",
+      stats->undelivered);
+  metrics_counter(buf, "pf_abandoned_total",
+      "Jobs dropped after --undelivered-keep-ms of silence of their origin.", stats->abandoned);
   metrics_counter(
       buf, "pf_queue_timeouts_total", "Jobs that no executor took in time.", stats->queue_timeouts);
   metrics_counter(

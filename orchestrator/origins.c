@@ -26,6 +26,23 @@ struct origin *origin_get(struct queue *queue, uint64_t id) {
   return origin;
 }
 
+/* Everything that waits for this origin is tried again now. */
+static void origin_kick(struct queue *queue, struct pf_list *jobs, int64_t now_us) {
+  PF_LIST_EACH(it, jobs) {
+    struct job *job = pf_container_of(it, struct job, link);
+    job->tries = 0;
+    if (!job->asked) job_timer(queue, job, now_us);
+  }
+}
+
+void origin_spoke(struct queue *queue, struct origin *origin, int64_t now_us) {
+  origin->heard_us = now_us;
+  if (!origin->silent) return;
+  origin->silent = false;
+  origin_kick(queue, &origin->asking, now_us);
+  origin_kick(queue, &origin->exhausted, now_us);
+}
+
 int64_t origin_silent_us(const struct queue *queue, const struct origin *origin, int64_t now_us) {
   int64_t since_us = origin->heard_us > queue->began_us ? origin->heard_us : queue->began_us;
   return now_us > since_us ? now_us - since_us : 0;
@@ -44,15 +61,6 @@ void origin_dirty(struct queue *queue, struct origin *origin, bool urgent) {
   if (urgent) queue->urgent = true;
 }
 
-/* Everything that waits for this origin is tried again now. */
-static void origin_kick(struct queue *queue, struct pf_list *jobs, int64_t now_us) {
-  PF_LIST_EACH(it, jobs) {
-    struct job *job = pf_container_of(it, struct job, link);
-    job->tries = 0;
-    if (!job->asked) job_timer(queue, job, now_us);
-  }
-}
-
 /* A lower bound moves only forward, whatever order the calls arrive in. It is durable (lazily, with
  * the deletion of the pages) because a delayed copy of an old call may come after a restart. */
 static void origin_raise_low(struct queue *queue, struct origin *origin, uint64_t low) {
@@ -69,14 +77,11 @@ int queue_origin_seen(struct queue *queue, const struct hop_jobs_head *head, int
   if (!origin) return PF_ELIMIT;
   origin_raise_low(queue, origin, head->low);
   if (head->origin_epoch < origin->epoch) return PF_OK; /* a delayed call of an earlier start */
-  origin->heard_us = now_us;
   bool moved = head->origin_epoch != origin->epoch || strcmp(origin->url, head->url) != 0;
+  origin->silent |= moved; /* nobody has answered for it there yet */
   origin->epoch = head->origin_epoch;
   memcpy(origin->url, head->url, sizeof(origin->url));
-  if (!moved && !origin->silent) return PF_OK;
-  origin->silent = false;
-  origin_kick(queue, &origin->asking, now_us);
-  origin_kick(queue, &origin->exhausted, now_us);
+  origin_spoke(queue, origin, now_us);
   return PF_OK;
 }
 

@@ -168,7 +168,7 @@ static void complete_delivered(
   struct job *job = job_find(queue, item->job);
   queue->counters.delivered++;
   struct origin *origin = job ? job->origin : origin_find(queue, item->job.origin);
-  if (origin) origin->heard_us = now_us;
+  if (origin) origin_spoke(queue, origin, now_us);
   if (job) {
     job_close(queue, job);
     return;
@@ -191,16 +191,27 @@ static void complete_retry(
       now_us);
 }
 
+/* The result has gone, and with it the right to fetch: the job's end waits here for its origin. */
+static void complete_undelivered(
+    struct queue *queue, struct job *job, const struct hop_complete *item) {
+  queue->counters.undelivered++;
+  if (item->detail[0]) job->detail = pf_strdup(item->detail);
+  job_exhaust(queue, job, item->outcome, item->certainty);
+}
+
 void queue_complete(struct queue *queue, const struct hop_complete *item, int64_t now_us) {
-  if (!item->retry) {
+  if (item->how == HOP_COMPLETE_DELIVERED) {
     complete_delivered(queue, item, now_us);
     return;
   }
   struct job *job = job_find(queue, item->job);
   if (!job || !pf_fence_eq(job->fence, item->fence)) return;
   /* In ASKING the lease was given up too early, and this is the attempt's true end. */
-  if (job->state == JOB_LEASED || (job->state == JOB_ASKING && job->was_leased))
+  if (job->state != JOB_LEASED && !(job->state == JOB_ASKING && job->was_leased)) return;
+  if (item->how == HOP_COMPLETE_RETRY)
     complete_retry(queue, job, item, now_us);
+  else
+    complete_undelivered(queue, job, item);
 }
 
 /* ---- answers of origins ---- */
@@ -213,10 +224,23 @@ static struct job *answered_job(
   return job;
 }
 
+/* Its origin has ended it by its deadline, if it lives; if it ever comes back with a clock that
+ * says otherwise, the tombstone keeps the job from being fetched again. */
+static bool job_is_abandoned(const struct queue *queue, const struct job *job, int64_t now_us) {
+  int64_t keep_us = queue->config.undelivered_keep_ms * US_PER_MS;
+  return now_us - job->deadline_us >= keep_us &&
+         origin_silent_us(queue, job->origin, now_us) >= keep_us;
+}
+
 /* The origin is silent: nothing is decided, and so nothing is sent again. */
 static void origin_silent(struct queue *queue, struct job *job, int64_t now_us) {
   job->origin->silent = true;
-  job_timer(queue, job, now_us + retry_hop_ms(++job->tries, &queue->rand) * US_PER_MS);
+  if (job_is_abandoned(queue, job, now_us)) {
+    queue->counters.abandoned++;
+    job_close(queue, job);
+    return;
+  }
+  job_timer(queue, job, now_us + retry_origin_ms(++job->tries, &queue->rand) * US_PER_MS);
 }
 
 /* What becomes of a job whose origin still waits for it. */
@@ -249,7 +273,7 @@ void queue_on_status(
     struct queue *queue, const struct queue_action *action, int answer, int64_t now_us) {
   struct job *job = answered_job(queue, action, JOB_ASKING);
   if (!job) return;
-  if (answer != QUEUE_NO_ANSWER) job->origin->heard_us = now_us;
+  if (answer != QUEUE_NO_ANSWER) origin_spoke(queue, job->origin, now_us);
   switch (answer) {
   case HOP_STATUS_PENDING:
     pending_decide(queue, job, now_us);
@@ -269,7 +293,7 @@ void queue_on_delivery(
     struct queue *queue, const struct queue_action *action, int answer, int64_t now_us) {
   struct job *job = answered_job(queue, action, JOB_EXHAUSTED);
   if (!job) return;
-  if (answer != QUEUE_NO_ANSWER) job->origin->heard_us = now_us;
+  if (answer != QUEUE_NO_ANSWER) origin_spoke(queue, job->origin, now_us);
   if (answer == QUEUE_NO_ANSWER || answer == HOP_RESULT_RETRY)
     origin_silent(queue, job, now_us);
   else

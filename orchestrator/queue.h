@@ -49,7 +49,8 @@ struct queue_config {
   uint64_t fence_next; /* first counter that no earlier start can have used */
   uint64_t seed;       /* of the jitter */
   int64_t lease_ms;
-  int64_t grace_ms; /* added to the leases that a restart finds */
+  int64_t grace_ms;            /* added to the leases that a restart finds */
+  int64_t undelivered_keep_ms; /* of a job after its deadline, if its origin is silent as long */
   struct retry_policy retry;
   int64_t jobs_max;
   int64_t request_bytes_max;
@@ -122,6 +123,7 @@ struct queue_row {
   uint64_t executor, incarnation;
   enum outcome outcome; /* with EXHAUSTED */
   enum certainty certainty;
+  char *detail;            /* with EXHAUSTED; NULL = none; the group's or the loader's */
   struct queue_blob *blob; /* with insert; a reference of the group's */
 };
 struct queue_tomb_row {
@@ -148,6 +150,7 @@ struct queue_group {
 /* Moves out what has changed since the last call. False if nothing has. */
 bool queue_take_group(struct queue *queue, struct queue_group *ret_group);
 void queue_group_done(struct queue_group *group);
+void queue_row_done(struct queue_row *row); /* what it refers to */
 
 /* ---- what to do ---- */
 
@@ -216,6 +219,8 @@ struct queue_stats {
   uint64_t inserted, known, done_again, lost, full; /* answers of queue_put */
   uint64_t dispatched, redispatched, full_answers;
   uint64_t delivered, retried, ended;
+  uint64_t undelivered; /* results that executors gave up */
+  uint64_t abandoned;   /* jobs dropped because their origin has been silent for too long */
   uint64_t leases_lost, executors_lost, exhausted, poisoned, queue_timeouts;
   uint64_t started, start_refused, aborts;
   uint64_t jobs, by_state[JOB_STATE_COUNT]; /* now */
@@ -242,6 +247,18 @@ void queue_each_executor(const struct queue *queue, int64_t now_us,
     void (*each)(const struct queue_executor_info *info, void *arg), void *arg);
 void queue_each_origin(const struct queue *queue, int64_t now_us,
     void (*each)(const struct queue_origin_info *info, void *arg), void *arg);
+/* A job whose end is known here, and that its origin has not been told. */
+struct queue_undelivered_info {
+  struct pf_job_id job;
+  enum outcome outcome;
+  enum certainty certainty;
+  int attempt;
+  const char *detail; /* NULL = none */
+  int64_t silent_us;  /* its origin */
+};
+/* The first so many of them. */
+void queue_each_undelivered(const struct queue *queue, int64_t now_us, size_t limit,
+    void (*each)(const struct queue_undelivered_info *info, void *arg), void *arg);
 /* One job, for operators and tests. */
 bool queue_find(const struct queue *queue, struct pf_job_id id, enum job_state *ret_state,
     int *ret_attempt, struct pf_fence *ret_fence);

@@ -30,6 +30,7 @@ static const char *const migrations[] = {
     " PRIMARY KEY(origin, page)) WITHOUT ROWID;"
     "CREATE TABLE origins(origin INTEGER PRIMARY KEY, low INTEGER NOT NULL,"
     " local_max INTEGER NOT NULL);",
+    "ALTER TABLE jobs ADD COLUMN detail TEXT;", /* of an exhausted job, or NULL */
 };
 
 const struct store_schema queue_db_schema = {

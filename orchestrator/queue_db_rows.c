@@ -15,6 +15,7 @@ enum {
   WRITE_FENCE,
   INSERT,
   UPDATE,
+  WRITE_DETAIL,
   DELETE,
   WRITE_TOMB,
   FORGET_TOMBS,
@@ -34,7 +35,7 @@ enum {
 
 #define LOADED                                                                                     \
   "qid, origin, local, state, attempt, lost, epoch, fence, executor, incarnation, outcome,"        \
-  " certainty, head, CASE WHEN length(request) <= ?1 THEN request END"
+  " certainty, head, CASE WHEN length(request) <= ?1 THEN request END, detail"
 
 static const char *const sql[STATEMENTS] = {
     [READ_META] = "SELECT epoch, fence_next, boot_id, relaxed FROM meta",
@@ -44,6 +45,7 @@ static const char *const sql[STATEMENTS] = {
     [INSERT] = "INSERT INTO jobs(" COLUMNS ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [UPDATE] = "UPDATE jobs SET state = ?4, attempt = ?5, lost = ?6, epoch = ?7, fence = ?8,"
                " executor = ?9, incarnation = ?10, outcome = ?11, certainty = ?12 WHERE qid = ?1",
+    [WRITE_DETAIL] = "UPDATE jobs SET detail = ?2 WHERE qid = ?1",
     [DELETE] = "DELETE FROM jobs WHERE qid = ?",
     [WRITE_TOMB] = "INSERT OR REPLACE INTO tombs(origin, page, bits) VALUES(?, ?, ?)",
     [FORGET_TOMBS] = "DELETE FROM tombs WHERE origin = ? AND page < ?",
@@ -127,6 +129,11 @@ static int write_row(void *user, const struct queue_row *row) {
     store_bind_blob(stmt, 13, queue_blob_head(row->blob));
     store_bind_blob(stmt, 14, queue_blob_request(row->blob));
   }
+  int err = store_run(stmt);
+  if (err || !row->detail) return err;
+  stmt = statement(user, WRITE_DETAIL);
+  store_bind_i64(stmt, 1, row->qid);
+  store_bind_text(stmt, 2, pf_slice_str(row->detail));
   return store_run(stmt);
 }
 
@@ -184,7 +191,7 @@ int queue_rows_read_blob(void *user, int64_t qid, struct queue_blob **ret_blob) 
 
 void queue_rows_chunk_done(struct queue_rows_chunk *chunk) {
   for (size_t i = 0; i < chunk->count; i++)
-    queue_blob_unref(chunk->rows[i].row.blob);
+    queue_row_done(&chunk->rows[i].row);
   free(chunk->rows);
   free(chunk->origins);
   free(chunk->tombs);
@@ -219,6 +226,11 @@ static int load_row(sqlite3_stmt *stmt, struct queue_rows_chunk *chunk) {
     struct pf_slice request = store_column_slice(stmt, 13);
     loaded->row.blob = queue_blob_new(store_column_slice(stmt, 12), request);
     chunk->request_bytes += (int64_t)request.len;
+  }
+  struct pf_slice detail = store_column_slice(stmt, 14);
+  if (detail.len) {
+    loaded->row.detail = pf_alloc(detail.len + 1);
+    memcpy(loaded->row.detail, detail.data, detail.len);
   }
   chunk->count++;
   return PF_OK;

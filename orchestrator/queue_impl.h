@@ -81,6 +81,7 @@ struct job {
   enum job_state state;
   enum outcome outcome; /* EXHAUSTED */
   enum certainty certainty;
+  char *detail; /* EXHAUSTED: more about it, or NULL */
   bool repeatable;
   bool started;    /* LEASED, ASKING: START was granted for this fence */
   bool taken;      /* LEASED: the executor has it */
@@ -172,6 +173,8 @@ void lease_tick(struct queue *queue, int64_t now_us);
 
 struct origin *origin_find(const struct queue *queue, uint64_t id);
 struct origin *origin_get(struct queue *queue, uint64_t id); /* NULL over the limit */
+/* It has called, or answered for good, us or an executor. */
+void origin_spoke(struct queue *queue, struct origin *origin, int64_t now_us);
 int64_t origin_silent_us(const struct queue *queue, const struct origin *origin, int64_t now_us);
 void origin_dirty(struct queue *queue, struct origin *origin, bool urgent);
 void origin_free(struct queue *queue, struct origin *origin);

@@ -2,6 +2,7 @@
 
 #define HOP_BASE_MS 50
 #define HOP_CAP_MS 2000
+#define ORIGIN_CAP_MS 30000
 
 static int64_t bound_ms(int64_t base_ms, int64_t cap_ms, int doublings) {
   int64_t bound = base_ms;
@@ -21,7 +22,15 @@ int64_t retry_delay_ms(
   return delay > wished ? delay : wished;
 }
 
-int64_t retry_hop_ms(int tries, struct pf_rand *rand) {
-  int64_t bound = bound_ms(HOP_BASE_MS, HOP_CAP_MS, tries - 1);
+static int64_t hop_ms(int64_t cap_ms, int tries, struct pf_rand *rand) {
+  int64_t bound = bound_ms(HOP_BASE_MS, cap_ms, tries - 1);
   return bound / 2 + jitter(rand, bound / 2);
+}
+
+int64_t retry_hop_ms(int tries, struct pf_rand *rand) {
+  return hop_ms(HOP_CAP_MS, tries, rand);
+}
+
+int64_t retry_origin_ms(int tries, struct pf_rand *rand) {
+  return hop_ms(ORIGIN_CAP_MS, tries, rand);
 }

@@ -76,6 +76,27 @@ void queue_each_origin(const struct queue *queue, int64_t now_us,
   }
 }
 
+void queue_each_undelivered(const struct queue *queue, int64_t now_us, size_t limit,
+    void (*each)(const struct queue_undelivered_info *info, void *arg), void *arg) {
+  for (size_t i = 0; queue->origins.buckets && i <= queue->origins.mask; i++) {
+    for (struct pf_map_node *n = queue->origins.buckets[i]; n; n = n->next) {
+      const struct origin *origin = pf_container_of(n, struct origin, node);
+      int64_t silent_us = origin_silent_us(queue, origin, now_us);
+      PF_LIST_EACH(it, &origin->exhausted) {
+        const struct job *job = pf_container_of(it, struct job, link);
+        if (limit-- == 0) return;
+        struct queue_undelivered_info info = {.job = job->id,
+            .outcome = job->outcome,
+            .certainty = job->certainty,
+            .attempt = job->attempt,
+            .detail = job->detail,
+            .silent_us = silent_us};
+        each(&info, arg);
+      }
+    }
+  }
+}
+
 bool queue_find(const struct queue *queue, struct pf_job_id id, enum job_state *ret_state,
     int *ret_attempt, struct pf_fence *ret_fence) {
   const struct job *job = job_find(queue, id);

@@ -1,5 +1,5 @@
 /* `proxyfetch jobs`: what an origin still has to do, and what an operator may do about it; and
- * which origins have jobs in the queue. */
+ * which origins have jobs in the queue, and which results wait for them there. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +32,7 @@ static const struct pf_option jobs_option_list[] = {
         .offset = FIELD(orchestrator),
         .unit = "URL",
         .fallback = "http://127.0.0.1:8788",
-        .help = "origins: the orchestrator that is asked."},
+        .help = "origins, undelivered: the orchestrator that is asked."},
     {.name = "state",
         .type = PF_OPT_CHOICE,
         .offset = FIELD(state),
@@ -49,18 +49,20 @@ static const struct pf_option jobs_option_list[] = {
     {.name = "json",
         .type = PF_OPT_FLAG,
         .offset = FIELD(json),
-        .help = "list, origins: print the answer as it came."},
+        .help = "list, origins, undelivered: print the answer as it came."},
 };
 
 const struct pf_option_table jobs_options = {
     .program = "proxyfetch jobs",
-    .summary = "list, show, cancel or run again the jobs of an origin; list origins",
-    .operands = "list|show ID|cancel ID|rerun ID|origins",
+    .summary = "list, show, cancel or run again the jobs of an origin; list origins and what waits "
+               "for them",
+    .operands = "list|show ID|cancel ID|rerun ID|origins|undelivered",
     .env_prefix = "PROXYFETCH_JOBS_",
     .epilog =
         "A parked job has its result, but its continuation failed on every run; `rerun` gives\n"
         "it a new budget of runs. `origins` shows how long ago the queue has heard of each\n"
-        "origin, and how many jobs it holds for it.\n",
+        "origin, and how many jobs it holds for it; `undelivered` the jobs that have ended while\n"
+        "their origin could not be reached.\n",
     .options = jobs_option_list,
     .count = PF_COUNT(jobs_option_list),
 };
@@ -119,6 +121,28 @@ static int print_origins(const struct pf_buf *body) {
   return PF_EXIT_OK;
 }
 
+static int print_undelivered(const struct pf_buf *body) {
+  struct json *root;
+  if (json_parse(&root, pf_buf_view(body), NULL)) return PF_EXIT_FAILURE;
+  const struct json *jobs = json_get(root, "jobs");
+  int64_t total = 0, shown = 0;
+  json_int(json_get(root, "total"), 0, INT64_MAX, &total);
+  if (total > 0) printf("%-32s  %14s  %-16s  %s\n", "job", "origin heard", "certainty", "error");
+  for (const struct json *it = jobs ? json_first(jobs) : NULL; it; it = json_next(it), shown++) {
+    struct pf_slice id = {0}, certainty = {0}, error = {0};
+    double silent_ms = 0;
+    json_string(json_get(it, "reqId"), &id);
+    json_string(json_get(it, "certainty"), &certainty);
+    json_string(json_get(it, "error"), &error);
+    json_double(json_get(it, "originSilentMs"), &silent_ms);
+    printf("%.*s  %8.1f s ago  %-16.*s  %.*s\n", (int)id.len, id.data, silent_ms / 1000,
+        (int)certainty.len, certainty.data, (int)error.len, error.data);
+  }
+  printf("%" PRId64 " jobs%s\n", total, shown < total ? ", the first of them shown" : "");
+  json_free(root);
+  return PF_EXIT_OK;
+}
+
 /* print NULL: the answer as it came. */
 static int ask(const char *server, const char *method, const char *path,
     int (*print)(const struct pf_buf *body)) {
@@ -154,6 +178,9 @@ static int jobs_ask(const struct jobs_config *config, int argc, char **argv) {
   }
   if (argc == 1 && strcmp(argv[0], "origins") == 0)
     return ask(config->orchestrator, "GET", "/v1/queue", config->json ? NULL : print_origins);
+  if (argc == 1 && strcmp(argv[0], "undelivered") == 0)
+    return ask(
+        config->orchestrator, "GET", "/v1/undelivered", config->json ? NULL : print_undelivered);
   static const char *const verbs[][3] = {
       {"show", "GET", ""}, {"cancel", "DELETE", ""}, {"rerun", "POST", "/rerun"}};
   for (size_t i = 0; argc == 2 && i < PF_COUNT(verbs); i++) {

@@ -188,15 +188,16 @@ FIELDS(heartbeat_fields, FIELD("executor", FIELD_HEX64, struct hop_heartbeat, ex
 FIELDS(held_fields, FIELD("job", FIELD_JOB, struct hop_held, job),
     FIELD("fence", FIELD_FENCE, struct hop_held, fence));
 
-static const char *const complete_outcomes[] = {"delivered", "retry", NULL};
+static const char *const complete_outcomes[] = {"delivered", "retry", "undelivered", NULL};
 FIELDS(complete_fields, FIELD("job", FIELD_JOB, struct hop_complete, job),
     FIELD("fence", FIELD_FENCE, struct hop_complete, fence),
-    FIELD("outcome", FIELD_CHOICE, struct hop_complete, retry, NAMES(complete_outcomes)),
+    FIELD("outcome", FIELD_CHOICE, struct hop_complete, how, NAMES(complete_outcomes)),
     FIELD("code", FIELD_CHOICE, struct hop_complete, outcome, NAMES(outcome_codes), FIELD_OPTIONAL),
     FIELD("certainty", FIELD_CHOICE, struct hop_complete, certainty, NAMES(certainty_names),
         FIELD_OPTIONAL),
     FIELD("retryAfterMs", FIELD_INT, struct hop_complete, retry_after_ms,
-        RANGE(0, WIRE_DEADLINE_MS_MAX), FIELD_OPTIONAL));
+        RANGE(0, WIRE_DEADLINE_MS_MAX), FIELD_OPTIONAL),
+    FIELD("detail", FIELD_CHARS, struct hop_complete, detail, FIELD_OPTIONAL));
 
 FIELDS(results_head_fields, FIELD("to", FIELD_HEX64, struct hop_results_head, to));
 
@@ -314,8 +315,8 @@ void hop_complete_encode(struct pf_buf *buf, const struct hop_complete *item) {
 int hop_complete_decode(struct hop_complete *ret, struct pf_slice head, struct pf_error *reterr) {
   *ret = (struct hop_complete){0};
   int err = fields_decode(&complete_fields, ret, head, NULL, reterr);
-  if (!err && ret->retry && ret->outcome == OUTCOME_OK)
-    return pf_error_set(reterr, PF_EINVAL, "code: a retry needs the code of its failure");
+  if (!err && ret->how != HOP_COMPLETE_DELIVERED && ret->outcome == OUTCOME_OK)
+    return pf_error_set(reterr, PF_EINVAL, "code: a failure needs its code");
   return err;
 }
 

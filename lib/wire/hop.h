@@ -23,6 +23,7 @@
 #define HOP_URL_MAX 256     /* base URL of a process: "http://127.0.0.1:8786" */
 #define HOP_HEADERS_MAX 256 /* of a response */
 #define HOP_ERROR_MAX 2048  /* bytes of the text of an error */
+#define HOP_DETAIL_MAX 512  /* of the words about a result that was not delivered, NUL included */
 #define HOP_ATTEMPT_MAX 1000000
 #define HOP_SLOTS_MAX 1000000
 #define HOP_LENGTH_MAX ((int64_t)1 << 53) /* bytes of a response */
@@ -133,13 +134,19 @@ PF_MUST_CHECK int hop_held_decode(
     struct hop_held *ret, struct pf_slice head, struct pf_error *reterr);
 /* ---- POST /v1/complete: executor -> orchestrator ---- */
 
+enum hop_complete_how {
+  HOP_COMPLETE_DELIVERED,   /* the origin has answered for good */
+  HOP_COMPLETE_RETRY,       /* it failed, and this was not the last attempt */
+  HOP_COMPLETE_UNDELIVERED, /* the origin did not take the result until the deadline */
+};
 struct hop_complete {
   struct pf_job_id job;
   struct pf_fence fence;
-  bool retry; /* false: delivered (the origin has answered); true: failed, not the last attempt */
-  enum outcome outcome;     /* with retry */
-  enum certainty certainty; /* with retry */
-  int64_t retry_after_ms;   /* from the target, 0 = none */
+  enum hop_complete_how how;
+  enum outcome outcome;        /* RETRY, UNDELIVERED */
+  enum certainty certainty;    /* RETRY, UNDELIVERED */
+  int64_t retry_after_ms;      /* RETRY: from the target, 0 = none */
+  char detail[HOP_DETAIL_MAX]; /* UNDELIVERED: what the origin is to be told if it comes back */
 };
 
 enum hop_complete_answer { HOP_COMPLETE_OK, HOP_COMPLETE_REFUSED }; /* refused: malformed, final */

@@ -32,7 +32,8 @@ enum owner {
 };
 const char *owner_name(enum owner owner);
 
-/* X(symbol, "code", owner, retried by the orchestrator within the budget, HTTP status of the API,
+/* The queue's rows name an outcome by its number: new ones come last.
+ * X(symbol, "code", owner, retried by the orchestrator within the budget, HTTP status of the API,
  * "text") */
 #define OUTCOME_MAP(X)                                                                             \
   X(OUTCOME_OK, "ok", OWNER_TARGET, false, 200, "the target answered")                             \
@@ -82,7 +83,9 @@ const char *owner_name(enum owner owner);
   X(OUTCOME_CONTINUATION_UNKNOWN, "continuation_unknown", OWNER_ORIGIN, false, 500,                \
       "the continuation's name is not known to this origin")                                       \
   X(OUTCOME_CONTINUATION_FAILED, "continuation_failed", OWNER_ORIGIN, false, 500,                  \
-      "the continuation failed on every run")
+      "the continuation failed on every run")                                                      \
+  X(OUTCOME_UNDELIVERED, "undelivered", OWNER_ORIGIN, false, 504,                                  \
+      "the answer came, and the origin could not be reached until the deadline")
 
 enum outcome {
 #define X(symbol, code, owner, retried, status, text) symbol,

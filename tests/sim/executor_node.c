@@ -9,7 +9,13 @@
 #include "wire/batch.h"
 #include "wire/hop.h"
 
-enum { LEASE_MS = 3000, BEAT_MS = 1000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 5000 };
+enum {
+  LEASE_MS = 3000,
+  BEAT_MS = 1000,
+  BACKOFF_MIN_MS = 50,
+  BACKOFF_MAX_MS = 5000,
+  GRACE_MS = 500
+};
 
 enum run_state { RUN_FREE, RUN_STARTING, RUN_FETCHING, RUN_DELIVERING, RUN_REPORTING };
 
@@ -19,7 +25,9 @@ struct run {
   struct hop_execute item;
   unsigned lapses;
   int64_t backoff_ms;
-  bool aborted, retry;
+  int64_t until_us; /* its result is given up if no try has helped by then */
+  bool aborted;
+  enum hop_complete_how how;
   enum outcome outcome;
   enum certainty certainty;
   int status;
@@ -95,11 +103,12 @@ static void run_fetched(
   run->outcome = outcome;
   run->certainty = certainty;
   run->status = certainty == CERTAINTY_ANSWERED ? 200 : 0;
-  run->retry = !run->item.last && outcome_retried(outcome) &&
+  bool retry = !run->item.last && outcome_retried(outcome) &&
                (run->item.repeatable || certainty == CERTAINTY_NOT_SENT);
-  run_move(run, run->retry ? RUN_REPORTING : RUN_DELIVERING);
+  if (retry) run->how = HOP_COMPLETE_RETRY;
+  run_move(run, retry ? RUN_REPORTING : RUN_DELIVERING);
   run_call(x, run);
-  if (x->sim->removal != REMOVE_COMPLETE_AFTER || run->retry) return;
+  if (x->sim->removal != REMOVE_COMPLETE_AFTER || retry) return;
   run_move(run, RUN_REPORTING); /* whatever becomes of the result */
   run_call(x, run);
 }
@@ -168,6 +177,14 @@ static void on_started(struct sim *sim, struct sim_call *call, struct pf_slice a
     run_fetch(x, run);
 }
 
+static void run_give_up(struct sim_executor *x, struct run *run) {
+  sim_note(x->sim, "gave up job=%llx", (unsigned long long)run->item.job.local);
+  if (run->outcome == OUTCOME_OK) run->outcome = OUTCOME_UNDELIVERED;
+  run->how = HOP_COMPLETE_UNDELIVERED;
+  run_move(run, RUN_REPORTING);
+  run_call(x, run);
+}
+
 static void on_delivered(struct sim *sim, struct sim_call *call, struct pf_slice answer) {
   struct sim_executor *x = executor_at(sim, call->from);
   struct run *run = run_find(x, *(const uint64_t *)call->what);
@@ -180,7 +197,10 @@ static void on_delivered(struct sim *sim, struct sim_call *call, struct pf_slice
       hop_answer_decode(&decoded, hop_result_answers, item))
     decoded = HOP_RESULT_RETRY;
   if (decoded == HOP_RESULT_RETRY && sim->removal != REMOVE_RESULT_RETRY) {
-    run_again_later(x, run);
+    if (sim->now_us < run->until_us)
+      run_again_later(x, run);
+    else
+      run_give_up(x, run);
     return;
   }
   sim_note(sim, "delivered job=%llx answer=%d", (unsigned long long)run->item.job.local, decoded);
@@ -214,9 +234,8 @@ static void encode_result(const struct run *run, struct pf_buf *head, struct pf_
 }
 
 static void encode_report(const struct run *run, struct pf_buf *item) {
-  struct hop_complete report = {
-      .job = run->item.job, .fence = run->item.fence, .retry = run->retry};
-  if (run->retry) {
+  struct hop_complete report = {.job = run->item.job, .fence = run->item.fence, .how = run->how};
+  if (run->how != HOP_COMPLETE_DELIVERED) {
     report.outcome = run->outcome;
     report.certainty = run->certainty;
   }
@@ -264,7 +283,10 @@ static enum hop_execute_answer take(struct sim_executor *x, const struct hop_exe
   struct run *run = x->runs;
   while (run->state != RUN_FREE)
     run++;
-  *run = (struct run){.id = ++x->next_run, .item = *item, .lapses = x->lapses};
+  *run = (struct run){.id = ++x->next_run,
+      .item = *item,
+      .lapses = x->lapses,
+      .until_us = sim->now_us + (item->deadline_ms + GRACE_MS) * SIM_MS};
   sim_note(sim, "taken job=%llx attempt=%d", (unsigned long long)item->job.local, item->attempt);
   if (item->repeatable || sim->removal == REMOVE_START) {
     run_fetch(x, run);

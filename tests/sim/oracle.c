@@ -88,7 +88,8 @@ static void result_put(struct sim *sim, const char *frame) {
   const struct sim_submit *s = &sim->submits[job->submit];
   if (strcmp(code, "queue_lost") == 0 && (job->repeatable || sim->amnesias == 0))
     sim_fail(sim, "job %llx was lost by a queue that lost nothing", (unsigned long long)job->local);
-  if (strcmp(code, "deadline") == 0 && s->deadline_ms == 0 && sim->faults.jump == 0)
+  bool late = strcmp(code, "deadline") == 0 || strcmp(code, "undelivered") == 0;
+  if (late && s->deadline_ms == 0 && sim->faults.jump == 0)
     sim_fail(sim, "job %llx waited for its deadline", (unsigned long long)job->local);
   if (strcmp(code, "canceled") == 0 && !s->cancelled)
     sim_fail(sim, "job %llx was canceled by nobody", (unsigned long long)job->local);

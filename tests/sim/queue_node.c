@@ -293,9 +293,9 @@ static void serve_complete(struct sim *sim, struct pf_slice item, struct pf_buf 
   struct hop_complete complete;
   PF_ASSERT(hop_complete_decode(&complete, item, NULL) == PF_OK);
   sim_note(
-      sim, "complete job=%llx retry=%d", (unsigned long long)complete.job.local, complete.retry);
+      sim, "complete job=%llx how=%d", (unsigned long long)complete.job.local, (int)complete.how);
   struct sim_job *job = oracle_find(sim, complete.job.local);
-  if (job && complete.retry) job->excused = true;
+  if (job && complete.how == HOP_COMPLETE_RETRY) job->excused = true;
   queue_complete(sim->queue->queue, &complete, sim->now_us);
   hop_answer_encode(answer, hop_complete_answers, HOP_COMPLETE_OK);
 }
@@ -430,6 +430,7 @@ void queue_start_node(struct sim *sim, struct sim_stores *stores, uint64_t fresh
       .fence_next = meta.fence_next,
       .seed = pf_rand_u64(&sim->rand),
       .lease_ms = 3000,
+      .undelivered_keep_ms = 604800000,
       .grace_ms = 2000,
       .retry = {500, 60000, 300000},
       .jobs_max = 1000,

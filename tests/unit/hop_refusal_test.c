@@ -98,8 +98,8 @@ static const struct message messages[] = {
         " leaving ", decode_heartbeat},
     {"{\"job\":" HEX32 ",\"fence\":" HEX32 "}", "", decode_held},
     {"{\"job\":" HEX32 ",\"fence\":" HEX32 ",\"outcome\":\"delivered\",\"code\":\"reset\","
-     "\"certainty\":\"sent_unknown\",\"retryAfterMs\":5}",
-        " code certainty retryAfterMs ", decode_complete},
+     "\"certainty\":\"sent_unknown\",\"retryAfterMs\":5,\"detail\":\"d\"}",
+        " code certainty retryAfterMs detail ", decode_complete},
     {"{\"to\":" HEX16 "}", "", decode_results_head},
     {"{\"job\":" HEX32 ",\"fence\":" HEX32 ",\"attempt\":1,\"capability\":" HEX64
      ",\"code\":\"ok\",\"certainty\":\"answered\",\"status\":200,\"error\":\"e\","
@@ -285,6 +285,7 @@ static const struct {
     {decode_heartbeat, "free", "1000000", PF_OK},
     {decode_heartbeat, "free", "1000001", PF_EINVAL},
     {decode_complete, "outcome", "\"retry\"", PF_OK},
+    {decode_complete, "outcome", "\"undelivered\"", PF_OK},
     {decode_complete, "outcome", "\"perhaps\"", PF_EINVAL},
     {decode_complete, "code", "\"no_such_code\"", PF_EINVAL},
     {decode_complete, "certainty", "\"sure\"", PF_EINVAL},

@@ -5,6 +5,8 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <string.h>
+
 #include "base/rand.h"
 #include "hop_tests.h"
 #include "wire/hop.h"
@@ -334,18 +336,21 @@ static void test_complete_round_trip(void **state) {
     bench_next(&b);
     struct hop_complete in = {.job = some_job(&b.r),
                             .fence = some_fence(&b.r),
-                            .retry = some_bool(&b.r)},
+                            .how =
+                                (enum hop_complete_how)some_int(&b.r, 0, HOP_COMPLETE_UNDELIVERED)},
                         out;
-    if (in.retry) {
+    if (in.how != HOP_COMPLETE_DELIVERED) {
       in.outcome = (enum outcome)some_int(&b.r, 1, OUTCOME_COUNT - 1);
       in.certainty = (enum certainty)some_int(&b.r, 0, CERTAINTY_ANSWERED);
       in.retry_after_ms = some_int(&b.r, 0, WIRE_DEADLINE_MS_MAX);
+      memset(in.detail, 'd', (size_t)some_int(&b.r, 0, HOP_DETAIL_MAX - 1));
     }
     hop_complete_encode(&b.buf, &in);
     assert_int_equal(hop_complete_decode(&out, encoded(&b), NULL), PF_OK);
     assert_true(pf_job_id_eq(in.job, out.job) && pf_fence_eq(in.fence, out.fence));
-    assert_true(in.retry == out.retry && in.outcome == out.outcome &&
-                in.certainty == out.certainty && in.retry_after_ms == out.retry_after_ms);
+    assert_string_equal(in.detail, out.detail);
+    assert_true(in.how == out.how && in.outcome == out.outcome && in.certainty == out.certainty &&
+                in.retry_after_ms == out.retry_after_ms);
   }
   bench_close(&b);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sqlite3.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -76,6 +77,7 @@ static void file_open(struct file *f) {
       .fence_next = f->start.fence_next,
       .seed = 1,
       .lease_ms = 3000,
+      .undelivered_keep_ms = 604800000,
       .retry = {500, 60000, 300000},
       .jobs_max = 1000000,
       .request_bytes_max = 1 << 28};
@@ -181,6 +183,60 @@ static void test_rows_come_back(void **state) {
   assert_true(pf_fence_eq(fence, again));
 }
 
+static size_t undelivered;
+
+static void note_detail(const struct queue_undelivered_info *info, void *arg) {
+  undelivered++;
+  snprintf(arg, HOP_DETAIL_MAX, "%s", info->detail ? info->detail : "");
+}
+
+static void test_what_was_not_delivered_comes_back(void **state) {
+  struct file *f = *state;
+  struct hop_job job = world_job(1);
+  struct hop_complete item = {.job = job.job,
+      .how = HOP_COMPLETE_UNDELIVERED,
+      .outcome = OUTCOME_UNDELIVERED,
+      .certainty = CERTAINTY_ANSWERED};
+  char detail[HOP_DETAIL_MAX];
+  enum job_state job_state;
+  int attempt;
+  memset(item.detail, 'd', sizeof(item.detail) - 1);
+  file_beat(f);
+  file_put(f, &job, pf_slice_str("one"));
+  file_turn(f);
+  assert_true(queue_find(f->queue, job.job, &job_state, &attempt, &item.fence));
+  queue_complete(f->queue, &item, now_us());
+  file_turn(f);
+  file_close(f);
+  file_open(f);
+  assert_true(queue_find(f->queue, job.job, &job_state, &attempt, &item.fence));
+  assert_int_equal(job_state, JOB_EXHAUSTED);
+  undelivered = 0;
+  queue_each_undelivered(f->queue, now_us(), 10, note_detail, detail);
+  assert_int_equal(undelivered, 1);
+  assert_string_equal(detail, item.detail);
+}
+
+static void sql_run(const struct file *f, const char *sql) {
+  char path[128];
+  sqlite3 *db;
+  snprintf(path, sizeof(path), "%s/queue.db", f->dir);
+  assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static void test_a_file_of_the_first_version_is_taken_over(void **state) {
+  struct file *f = *state;
+  struct hop_job job = world_job(1);
+  file_put(f, &job, pf_slice_str("one"));
+  file_turn(f);
+  file_close(f);
+  sql_run(f, "ALTER TABLE jobs DROP COLUMN detail; PRAGMA user_version = 1");
+  file_open(f);
+  assert_int_equal(f->rows, 1);
+}
+
 static void test_done_and_low_come_back(void **state) {
   struct file *f = *state;
   struct hop_job job = world_job(UINT64_C(0x8000000000000401)), early = world_job(3);
@@ -280,6 +336,8 @@ static void test_epoch_is_renewed_only_when_commits_may_be_lost(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_rows_come_back),
+      TEST(test_what_was_not_delivered_comes_back),
+      TEST(test_a_file_of_the_first_version_is_taken_over),
       TEST(test_done_and_low_come_back),
       TEST(test_a_request_is_read_again),
       TEST(test_many_rows_come_in_steps),

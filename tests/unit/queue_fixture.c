@@ -71,7 +71,7 @@ void complete(struct world *w, uint64_t local) {
 void fail_attempt(struct world *w, uint64_t local, enum outcome outcome, enum certainty certainty) {
   struct hop_complete item = {.job = world_id(local),
       .fence = fence_of(w, local),
-      .retry = true,
+      .how = HOP_COMPLETE_RETRY,
       .outcome = outcome,
       .certainty = certainty};
   queue_complete(w->queue, &item, w->now_us);

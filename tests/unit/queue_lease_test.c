@@ -189,6 +189,24 @@ static void test_leaving_executor_gets_nothing(void **state) {
   assert_int_equal(world_state(w, 1), JOB_READY);
 }
 
+/* The process is about to end: what is leased is to be answered for, the rest stays. */
+static void test_leasing_stops(void **state) {
+  struct world *w = *state;
+  join(w);
+  struct hop_job first = world_job(1), second = world_job(2);
+  put(w, &first);
+  assert_true(queue_has_untaken(w->queue));
+  queue_stop_leasing(w->queue);
+  put(w, &second);
+  take(w, 1);
+  assert_false(queue_has_untaken(w->queue));
+  world_expect_none(w);
+  assert_int_equal(world_state(w, 2), JOB_READY);
+  world_crash(w);
+  join(w);
+  take(w, 2);
+}
+
 int queue_lease_tests(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_start_is_for_the_newest_lease_only),
@@ -202,6 +220,7 @@ int queue_lease_tests(void) {
       TEST(test_one_host_alone_gets_everything),
       TEST(test_the_emptiest_executor_is_chosen),
       TEST(test_leaving_executor_gets_nothing),
+      TEST(test_leasing_stops),
   };
   return cmocka_run_group_tests_name("queue_lease", tests, NULL, NULL);
 }

@@ -214,7 +214,7 @@ static void executor_step(struct sim *s, struct executor_sim *e) {
       held->stage = FETCHED; /* its failure goes to the origin */
       break;
     }
-    item.retry = true;
+    item.how = HOP_COMPLETE_RETRY;
     if (!fault(s, 10)) queue_complete(s->w.queue, &item, s->w.now_us);
     if (!fault(s, 10)) executor_drop(e, i);
     break;

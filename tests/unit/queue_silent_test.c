@@ -5,7 +5,12 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <stdio.h>
+
 #include "queue_fixture.h"
+
+#define ASKED_WITHIN_MS 30001 /* at the latest */
+#define KEEP_MS 604800000
 
 static void note_silence(const struct queue_origin_info *info, void *arg) {
   assert_int_equal(info->origin, WORLD_ORIGIN);
@@ -77,11 +82,11 @@ static void test_nothing_is_sent_again_while_the_origin_is_silent(void **state) 
   struct hop_job job = world_job(1);
   put_taken(w, &job);
   lose_executor(w);
-  for (int i = 0; i < 20; i++) {
+  for (int i = 0; i < 9; i++) { /* within the deadline */
     answer_status(w, 1, QUEUE_NO_ANSWER);
-    world_beat(w, 2, 0x22, 10, NULL, 0);
-    world_pass(w, 2001);
+    world_pass(w, ASKED_WITHIN_MS);
   }
+  world_beat(w, 2, 0x22, 10, NULL, 0);
   answer_status(w, 1, HOP_STATUS_PENDING);
   world_pass(w, 0);
   take(w, 1);
@@ -110,7 +115,7 @@ static void test_origin_that_returns_is_asked_at_once(void **state) {
   lose_executor(w);
   for (int i = 0; i < 10; i++) {
     answer_status(w, 1, QUEUE_NO_ANSWER);
-    world_pass(w, 2001);
+    world_pass(w, ASKED_WITHIN_MS);
   }
   answer_status(w, 1, QUEUE_NO_ANSWER);
   world_pass(w, 0);
@@ -120,6 +125,170 @@ static void test_origin_that_returns_is_asked_at_once(void **state) {
   answer_status(w, 1, HOP_STATUS_DONE);
 }
 
+/* One answer wakes all that wait for the same origin. */
+static void test_an_answer_wakes_the_other_questions(void **state) {
+  struct world *w = *state;
+  join(w);
+  for (uint64_t local = 1; local <= 3; local++) {
+    struct hop_job job = world_job(local);
+    put_taken(w, &job);
+  }
+  lose_executor(w);
+  for (int i = 0; i < 9; i++) {
+    for (uint64_t local = 1; local <= 3; local++)
+      answer_status(w, local, QUEUE_NO_ANSWER);
+    world_pass(w, ASKED_WITHIN_MS);
+    /* the order of the next round is that of their timers */
+    for (size_t a = 0; a < 3; a++)
+      for (size_t b = a + 1; b < 3; b++)
+        if (w->actions[b].action.job.local < w->actions[a].action.job.local) {
+          struct world_action swap = w->actions[a];
+          w->actions[a] = w->actions[b];
+          w->actions[b] = swap;
+        }
+  }
+  answer_status(w, 1, QUEUE_NO_ANSWER);
+  answer_status(w, 2, QUEUE_NO_ANSWER);
+  answer_status(w, 3, HOP_STATUS_DONE);
+  world_pass(w, 0);
+  assert_int_equal(w->action_count, 2);
+}
+
+static void give_up(struct world *w, uint64_t local, const char *detail) {
+  struct hop_complete item = {.job = world_id(local),
+      .fence = fence_of(w, local),
+      .how = HOP_COMPLETE_UNDELIVERED,
+      .outcome = OUTCOME_UNDELIVERED,
+      .certainty = CERTAINTY_ANSWERED};
+  snprintf(item.detail, sizeof(item.detail), "%s", detail);
+  queue_complete(w->queue, &item, w->now_us);
+  queue_complete(w->queue, &item, w->now_us); /* a copy of the report changes nothing */
+}
+
+static void see_undelivered(const struct queue_undelivered_info *info, void *arg) {
+  assert_int_equal(info->outcome, OUTCOME_UNDELIVERED);
+  assert_int_equal(info->certainty, CERTAINTY_ANSWERED);
+  assert_string_equal(info->detail, "status 200");
+  ++*(size_t *)arg;
+}
+
+static size_t undelivered(const struct world *w, size_t limit) {
+  size_t count = 0;
+  queue_each_undelivered(w->queue, w->now_us, limit, see_undelivered, &count);
+  return count;
+}
+
+/* The executor has dropped the answer: what is left of it waits here, also over a crash, and the
+ * request is never made again. */
+static void test_a_result_that_was_given_up_waits_for_its_origin(void **state) {
+  struct world *w = *state;
+  join(w);
+  for (uint64_t local = 1; local <= 2; local++) {
+    struct hop_job job = world_job(local);
+    put_taken(w, &job);
+  }
+  give_up(w, 1, "status 200");
+  give_up(w, 2, "status 200");
+  world_pass(w, 0);
+  assert_int_equal(undelivered(w, 1000), 2);
+  assert_int_equal(undelivered(w, 1), 1);
+  assert_int_equal(undelivered(w, 0), 0);
+  world_crash(w);
+  assert_int_equal(undelivered(w, 1000), 2);
+  world_pass(w, 0);
+  for (uint64_t local = 1; local <= 2; local++) {
+    struct hop_result result = expect_delivery(w, local);
+    assert_int_equal(result.outcome, OUTCOME_UNDELIVERED);
+    assert_int_equal(result.certainty, CERTAINTY_ANSWERED);
+  }
+  assert_int_equal(undelivered(w, 1000), 0);
+}
+
+static void test_the_origin_is_told_what_was_dropped(void **state) {
+  struct world *w = *state;
+  join(w);
+  struct hop_job job = world_job(1);
+  put_taken(w, &job);
+  give_up(w, 1, "status 200");
+  world_pass(w, 0);
+  struct queue_action action = world_expect(w, QUEUE_DELIVER, 1);
+  struct hop_result result;
+  assert_true(queue_view_result(w->queue, &action, &result));
+  assert_true(pf_slice_is(result.error, "status 200"));
+}
+
+static void answer_nothing(struct world *w) {
+  struct queue_action action;
+  while (world_act(w, &action)) {
+    if (action.kind == QUEUE_ASK)
+      queue_on_status(w->queue, &action, QUEUE_NO_ANSWER, w->now_us);
+    else if (action.kind == QUEUE_DELIVER)
+      queue_on_delivery(w->queue, &action, QUEUE_NO_ANSWER, w->now_us);
+  }
+}
+
+/* Until then nobody answers for the origin. */
+static void wait_in_vain(struct world *w, int64_t until_us) {
+  world_pass(w, 0);
+  answer_nothing(w);
+  while (w->now_us < until_us) {
+    int64_t next_us = queue_next_us(w->queue);
+    if (next_us > until_us) next_us = until_us;
+    world_pass(w, (next_us - w->now_us + MS - 1) / MS);
+    answer_nothing(w);
+  }
+}
+
+static uint64_t abandoned(const struct world *w) {
+  struct queue_stats stats;
+  queue_read_stats(w->queue, w->now_us, &stats);
+  return stats.abandoned;
+}
+
+static void test_jobs_of_an_origin_that_is_gone_are_dropped_after_their_time(void **state) {
+  struct world *w = *state;
+  join(w);
+  struct hop_job given_up = world_job(1), lost = world_job(2);
+  given_up.deadline_ms = lost.deadline_ms = 60000;
+  lost.repeatable = false;
+  lost.first_epoch = w->config.epoch;
+  put_taken(w, &given_up);
+  put_taken(w, &lost);
+  int64_t over_us = w->now_us + (60000 + (int64_t)KEEP_MS) * MS;
+  give_up(w, 1, "status 200");
+  lose_executor(w);
+  wait_in_vain(w, over_us - MS);
+  assert_int_equal(world_state(w, 1), JOB_EXHAUSTED);
+  assert_int_equal(world_state(w, 2), JOB_ASKING);
+  assert_int_equal(abandoned(w), 0);
+  wait_in_vain(w, over_us + ASKED_WITHIN_MS * MS);
+  assert_int_equal(world_state(w, 1), JOB_STATE_COUNT);
+  assert_int_equal(world_state(w, 2), JOB_STATE_COUNT);
+  assert_int_equal(abandoned(w), 2);
+  world_crash(w);
+  /* It comes back after all, with a clock that leaves the jobs time: neither is made again. */
+  world_origin(w, 2, 1);
+  assert_int_equal(world_put(w, &given_up), HOP_JOB_DONE);
+  assert_int_equal(world_put(w, &lost), HOP_JOB_DONE);
+}
+
+/* It lives, though it cannot be called. */
+static void test_jobs_of_an_origin_that_calls_are_kept(void **state) {
+  struct world *w = *state;
+  join(w);
+  struct hop_job job = world_job(1);
+  job.deadline_ms = 60000;
+  put_taken(w, &job);
+  give_up(w, 1, "status 200");
+  lose_executor(w);
+  for (int day = 0; day < 8; day++) {
+    world_origin(w, 1, 1);
+    wait_in_vain(w, w->now_us + (int64_t)86400000 * MS);
+  }
+  assert_int_equal(world_state(w, 1), JOB_EXHAUSTED);
+  assert_int_equal(abandoned(w), 0);
+}
+
 int queue_silent_tests(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_origins_that_have_been_silent_are_counted),
@@ -127,6 +296,11 @@ int queue_silent_tests(void) {
       TEST(test_nothing_is_sent_again_while_the_origin_is_silent),
       TEST(test_origin_that_has_it_closes_the_job),
       TEST(test_origin_that_returns_is_asked_at_once),
+      TEST(test_an_answer_wakes_the_other_questions),
+      TEST(test_a_result_that_was_given_up_waits_for_its_origin),
+      TEST(test_the_origin_is_told_what_was_dropped),
+      TEST(test_jobs_of_an_origin_that_is_gone_are_dropped_after_their_time),
+      TEST(test_jobs_of_an_origin_that_calls_are_kept),
   };
   return cmocka_run_group_tests_name("queue_silent", tests, NULL, NULL);
 }

@@ -62,10 +62,14 @@ static void test_old_fence_completes_nothing_but_a_delivery(void **state) {
   join(w);
   struct hop_job job = world_job(1);
   put_taken(w, &job);
-  struct hop_complete item = {.job = world_id(1), .fence = {w->config.epoch, 999}, .retry = true};
+  struct hop_complete item = {
+      .job = world_id(1), .fence = {w->config.epoch, 999}, .how = HOP_COMPLETE_RETRY};
   queue_complete(w->queue, &item, w->now_us);
   assert_int_equal(world_state(w, 1), JOB_LEASED);
-  item.retry = false; /* the origin has the result, whoever brought it */
+  item.how = HOP_COMPLETE_UNDELIVERED;
+  queue_complete(w->queue, &item, w->now_us);
+  assert_int_equal(world_state(w, 1), JOB_LEASED);
+  item.how = HOP_COMPLETE_DELIVERED; /* the origin has the result, whoever brought it */
   queue_complete(w->queue, &item, w->now_us);
   assert_int_equal(world_state(w, 1), JOB_STATE_COUNT);
 }

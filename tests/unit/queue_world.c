@@ -21,6 +21,7 @@ void world_init(struct world *w, uint64_t seed) {
   w->config = (struct queue_config){.epoch = 0xe0,
       .seed = seed,
       .lease_ms = 3000,
+      .undelivered_keep_ms = 604800000,
       .grace_ms = 2000,
       .retry = {500, 60000, 300000},
       .jobs_max = 100000,
@@ -34,7 +35,7 @@ void world_done(struct world *w) {
   for (size_t i = 0; i < w->group_count; i++)
     queue_group_done(&w->groups[i]);
   for (size_t i = 0; i < w->row_count; i++)
-    queue_blob_unref(w->rows[i].blob);
+    queue_row_done(&w->rows[i]);
   free(w->groups);
   free(w->actions);
   free(w->rows);
@@ -61,18 +62,22 @@ static void apply_row(struct world *w, const struct queue_row *row) {
     }
     *at = *row;
     queue_blob_ref(at->blob);
+    if (row->detail) at->detail = pf_strdup(row->detail);
     return;
   }
   struct queue_blob *blob = at->blob;
+  char *detail = at->detail;
   assert_true(pf_job_id_eq(at->job, row->job));
   *at = *row;
   at->blob = blob;
+  at->detail = row->detail ? pf_strdup(row->detail) : detail;
+  if (row->detail) free(detail);
 }
 
 static void apply_delete(struct world *w, int64_t qid) {
   struct queue_row *at = row_of(w, qid);
   if (!at) return; /* deleted twice is harmless */
-  queue_blob_unref(at->blob);
+  queue_row_done(at);
   *at = (struct queue_row){0};
 }
 
