@@ -325,7 +325,8 @@ void core_on_api_body(struct core *core, uint64_t request, struct pf_job_id id);
 /* Ends a pending job; throws a parked one away. */
 void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id);
 /* The jobs that are not done, oldest first, at most limit (and CORE_LIST_MAX), with ids above that
- * of after; state empty = all. Looked at page by page, however many there are. */
+ * of after (all zero: from the beginning; 400 if it is of another origin); state empty = all.
+ * Looked at page by page, however many there are. */
 #define CORE_LIST_MAX 1000
 void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit,
     struct pf_job_id after);

@@ -321,6 +321,10 @@ static void listing_page(struct core *core, struct listing *listing) {
 
 void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit,
     struct pf_job_id after) {
+  if (after.origin != core->origin_id && (after.origin | after.local) != 0) {
+    queries_error(core, request, 400, "bad_id", "`after` is the id of a job of another origin");
+    return;
+  }
   struct listing *listing = pf_alloc(sizeof(*listing));
   listing->request = request;
   listing->limit = limit < 0 ? 0 : limit > CORE_LIST_MAX ? CORE_LIST_MAX : limit;
@@ -332,7 +336,9 @@ void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state
   json_begin_object(&listing->w, NULL);
   json_begin_array(&listing->w, "jobs");
   pf_list_push(&core->listings, &listing->link);
-  if (listing->limit == 0)
+  /* No id follows one that was not given out yet, and the database would take the largest for
+   * negative. */
+  if (listing->limit == 0 || after.local >= core->next_local)
     listing_respond(core, listing, false);
   else
     listing_page(core, listing);

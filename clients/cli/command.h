@@ -10,6 +10,10 @@
 
 #include "base/options.h"
 
+/* Where the processes that `proxyfetch up` starts listen by default. */
+#define COMMAND_ORIGIN_WS "ws://localhost:8787/"
+#define COMMAND_TARGET_URL "http://127.0.0.1:8790/uuid"
+
 struct command {
   const char *name;
   const struct pf_option_table *options; /* with the summary that `proxyfetch --help` shows */

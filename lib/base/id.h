@@ -3,7 +3,7 @@
  * Threads    All functions are pure.
  * Ownership  none
  * Ordering   Job ids of one origin grow with time: local = start number << 40 | count.
- * Limits     2^40 jobs per start of an origin, 2^24 starts. */
+ * Limits     2^40 jobs per start of an origin, 2^23 starts: SQLite has no larger ids. */
 #ifndef PF_BASE_ID_H
 #define PF_BASE_ID_H
 

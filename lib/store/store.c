@@ -129,6 +129,22 @@ static void hand_over(struct store *store) {
   if (wake) uv_cond_signal(&store->wake);
 }
 
+/* No signal interrupts the I/O of a commit, whichever thread it is on: not every file system starts
+ * an fsync again by itself, and one that failed breaks the store. Those that come meanwhile are
+ * handled afterwards. Faults of the program itself are left alone. */
+static void signals_block(sigset_t *ret_before) {
+  static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+  sigset_t most;
+  sigfillset(&most);
+  for (size_t i = 0; i < PF_COUNT(faults); i++)
+    sigdelset(&most, faults[i]);
+  (void)pthread_sigmask(SIG_SETMASK, &most, ret_before); /* fails on a wrong first argument only */
+}
+
+static void signals_restore(const sigset_t *before) {
+  (void)pthread_sigmask(SIG_SETMASK, before, NULL); /* the same */
+}
+
 /* A group that is done sooner than a thread wakes up is done here: two wake-ups less (decision
  * 0015). Not for the first one of a store that may be on a slow disk. */
 static bool is_quick(const struct store_shared *shared) {
@@ -149,7 +165,10 @@ static void store_on_turn_end(uv_prepare_t *prepare) {
   shared->taken |= here;
   uv_mutex_unlock(&store->lock);
   if (here) {
+    sigset_t before;
+    signals_block(&before);
     bool attention = store_writer_group(store);
+    signals_restore(&before);
     uv_mutex_lock(&store->lock);
     shared->taken = false;
     shared->wanted |= attention; /* the thread's step comes before our next group */
@@ -192,14 +211,11 @@ static int handles_open(struct store *store, uv_loop_t *loop) {
   return 0;
 }
 
-/* Signals are the loop's business: one that ended up on this thread would only interrupt its I/O.
- */
 static int thread_start(struct store *store) {
-  sigset_t all, before;
-  sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before); /* both fail on a wrong first argument only */
-  int rc = uv_thread_create(&store->thread, store_writer_main, store);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  sigset_t before;
+  signals_block(&before);
+  int rc = uv_thread_create(&store->thread, store_writer_main, store); /* inherits the mask */
+  signals_restore(&before);
   return rc;
 }
 

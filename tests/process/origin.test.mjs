@@ -102,6 +102,12 @@ test('origin', async (t) => {
       ['PUT', FETCH, '{}', {}, 405],
       ['GET', FETCH, undefined, {}, 405],
       ['GET', '/v1/jobs/xyz', undefined, {}, 400],
+      ['GET', '/v1/jobs?after=', undefined, {}, 400],
+      ['GET', '/v1/jobs?after=xyz', undefined, {}, 400],
+      ['GET', `/v1/jobs?after=${id.slice(1)}`, undefined, {}, 400],
+      ['GET', `/v1/jobs?after=${id}0`, undefined, {}, 400],
+      ['GET', `/v1/jobs?after=${id.repeat(40)}`, undefined, {}, 400],
+      ['GET', `/v1/jobs?after=${id.slice(1)}1`, undefined, {}, 400], // of another origin
       ['GET', `/v1/jobs/${id}`, undefined, {}, 404],
       ['GET', `/v1/jobs/${id}/body`, undefined, {}, 404],
       ['GET', `/v1/jobs/${id}/soul`, undefined, {}, 404],

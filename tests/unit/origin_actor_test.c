@@ -186,9 +186,7 @@ static void test_poison_continuation_is_parked(void **state) {
   core_on_queue_epoch(&world->core, 0xe1);
   world_settle(world);
   struct hop_job job = world_announced(world, 0);
-  uint64_t request = world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_ACCEPTED);
+  assert_int_equal(deliver_result(world, &job, 200), HOP_RESULT_ACCEPTED);
   assert_int_equal(world->core.stats.turns_undone, JOB_RUNS_MAX);
   assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
   assert_non_null(world_find_frame(world, "\"code\":\"continuation_failed\""));

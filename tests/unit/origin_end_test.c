@@ -12,9 +12,7 @@
 
 static void test_cancel_then_late_result(void **state) {
   struct world *world = *state;
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
+  struct hop_job job = announce_fetch(world);
   world_accept_all(world, HOP_JOB_QUEUED);
   char text[128], id[PF_ID_TEXT];
   pf_job_id_print(id, job.job);
@@ -27,18 +25,14 @@ static void test_cancel_then_late_result(void **state) {
   assert_non_null(strstr(result, "\"certainty\":\"sent_unknown\""));
   assert_int_equal(world->announcements.count, 1); /* the queue is told */
   assert_true(world_announced(world, 0).end);
-  uint64_t request = world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(deliver_result(world, &job, 200), HOP_RESULT_STALE);
   assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
 }
 
 /* The queue that does not hear of the end would go on fetching. */
 static void test_end_is_told_until_it_is_confirmed(void **state) {
   struct world *world = *state;
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
+  struct hop_job job = announce_fetch(world);
   cancel_job(world, job.job);
   assert_int_equal(world->announcements.count, 2);
   assert_true(world_announced(world, 1).end);
@@ -66,9 +60,7 @@ static void test_end_is_told_until_it_is_confirmed(void **state) {
 
 static void test_end_is_told_at_once_when_the_queue_returns(void **state) {
   struct world *world = *state;
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct pf_job_id id = world_announced(world, 0).job;
+  struct pf_job_id id = announce_fetch(world).job;
   cancel_job(world, id);
   world_forget_records(world);
   for (int i = 0; i < 20; i++)
@@ -88,9 +80,7 @@ static void test_end_of_a_job_that_nobody_knows_is_not_told(void **state) {
   struct world *world = *state;
   world_restart(world); /* no queue has been heard of: a POST waits for its epoch */
   assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
-  world_say(world, 8,
-      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"
-      "\",\"clientId\":\"p\",\"method\":\"POST\"}");
+  world_say(world, 8, FETCH_POST);
   world_settle(world);
   cancel_job(world, (struct pf_job_id){world->core.origin_id, world->core.next_local - 1});
   assert_non_null(world_find_frame(world, "\"code\":\"canceled\""));
@@ -113,34 +103,27 @@ static void test_endings_max(void **state) {
   assert_int_equal(core_endings(&world->core), ENDINGS_MAX);
 }
 
+static struct hop_job fetch_in_session(struct world *world) {
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  return announce_fetch(world);
+}
+
 static void test_late_result_needs_the_capability(void **state) {
   struct world *world = *state;
-  world_say(world, 7, "{\"type\":\"resume\"}");
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
-  core_on_api_cancel(&world->core, 5, job.job);
-  world_settle(world);
+  struct hop_job job = fetch_in_session(world);
+  cancel_job(world, job.job);
   struct hop_job forged = job;
   forged.capability.bytes[0] ^= 1;
-  uint64_t request = world_deliver(world, &forged, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_UNKNOWN);
+  assert_int_equal(deliver_result(world, &forged, 200), HOP_RESULT_UNKNOWN);
   assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 0);
-  request = world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(deliver_result(world, &job, 200), HOP_RESULT_STALE);
   assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
 }
 
 static void test_late_result_twice_at_once(void **state) {
   struct world *world = *state;
-  world_say(world, 7, "{\"type\":\"resume\"}");
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
-  core_on_api_cancel(&world->core, 5, job.job);
-  world_settle(world);
+  struct hop_job job = fetch_in_session(world);
+  cancel_job(world, job.job);
   uint64_t first = world_deliver(world, &job, 200, NULL);
   core_flush(&world->core);  /* both are looked up before either is recorded */
   world->core.stats.turns++; /* of which the request id is made */
@@ -155,10 +138,7 @@ static void test_late_result_twice_at_once(void **state) {
  * target's answer. */
 static void test_late_result_after_the_queue_gave_up(void **state) {
   struct world *world = *state;
-  world_say(world, 7, "{\"type\":\"resume\"}");
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
+  struct hop_job job = fetch_in_session(world);
   uint64_t request = world_declare(world, &job, OUTCOME_EXECUTOR_LOST);
   world_settle(world);
   assert_int_equal(world_answer(world, request), HOP_RESULT_ACCEPTED);
@@ -167,9 +147,7 @@ static void test_late_result_after_the_queue_gave_up(void **state) {
   world_settle(world);
   assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
   assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 0);
-  request = world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(deliver_result(world, &job, 200), HOP_RESULT_STALE);
   assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
   assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
 }
@@ -177,34 +155,24 @@ static void test_late_result_after_the_queue_gave_up(void **state) {
 /* A failure of the attempt itself is its end: whatever comes again is a copy. */
 static void test_no_late_result_after_an_answer(void **state) {
   struct world *world = *state;
-  world_say(world, 7, "{\"type\":\"resume\"}");
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
+  struct hop_job job = fetch_in_session(world);
   world_deliver(world, &job, 0, NULL);
   world_settle(world);
-  uint64_t request = world_deliver(world, &job, 0, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_DUPLICATE);
+  assert_int_equal(deliver_result(world, &job, 0), HOP_RESULT_DUPLICATE);
   assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 0);
 }
 
 /* While the end is being written there is nothing yet that could hold a late result. */
 static void test_late_result_meets_the_end(void **state) {
   struct world *world = *state;
-  world_say(world, 7, "{\"type\":\"resume\"}");
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
+  struct hop_job job = fetch_in_session(world);
   core_on_api_cancel(&world->core, 5, job.job);
   core_flush(&world->core);
   assert_int_equal(world->core.job_count[JOB_FINISHING], 1);
   uint64_t request = world_deliver(world, &job, 200, NULL);
   assert_int_equal(world_answer(world, request), HOP_RESULT_RETRY);
   world_settle(world);
-  request = world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_STALE);
+  assert_int_equal(deliver_result(world, &job, 200), HOP_RESULT_STALE);
   assert_int_equal(world_count_frames(world, "\"type\":\"late-result\""), 1);
 }
 
@@ -225,9 +193,7 @@ static void test_deadline_ends_a_job_once(void **state) {
 
 static void test_job_lost_by_the_queue(void **state) {
   struct world *world = *state;
-  world_say(world, 7,
-      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"
-      "\",\"clientId\":\"p\",\"method\":\"POST\"}");
+  world_say(world, 7, FETCH_POST);
   world_settle(world);
   assert_int_equal(world->announcements.count, 1);
   world_accept_all(world, HOP_JOB_QUEUED);

@@ -73,9 +73,7 @@ static void test_wait_that_is_shorter_than_the_commit(void **state) {
 
 static void test_job_is_announced_again_after_a_restart(void **state) {
   struct world *world = *state;
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job before = world_announced(world, 0);
+  struct hop_job before = announce_fetch(world);
   world_restart(world);
   core_on_queue_epoch(&world->core, 0xe1);
   world_settle(world);
@@ -92,9 +90,7 @@ static void test_epoch_is_written_before_the_first_announcement(void **state) {
   struct world *world = *state;
   world_restart(world); /* this run has not heard of any queue */
   assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
-  world_say(world, 8,
-      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"
-      "\",\"clientId\":\"p\",\"method\":\"POST\"}");
+  world_say(world, 8, FETCH_POST);
   world_settle(world);
   assert_int_equal(world->announcements.count, 0);
   core_on_queue_epoch(&world->core, 0xe1);
@@ -146,9 +142,7 @@ static void test_recovery_leaves_new_jobs_alone(void **state) {
 
 static void test_result_before_the_enqueue_answer(void **state) {
   struct world *world = *state;
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
+  struct hop_job job = announce_fetch(world);
   world_deliver(world, &job, 200, NULL);
   world_settle(world);
   assert_int_equal(world->frames.count, 2);
@@ -161,9 +155,7 @@ static void test_result_before_the_enqueue_answer(void **state) {
 
 static void test_job_that_is_not_read_yet_is_found(void **state) {
   struct world *world = *state;
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct pf_job_id id = world_announced(world, 0).job;
+  struct pf_job_id id = announce_fetch(world).job;
   world_restart(world);
   core_on_api_job(&world->core, 5, id, 0); /* before any row is in memory */
   core_on_api_job(&world->core, 6, (struct pf_job_id){id.origin, id.local + 1}, 0);
@@ -175,38 +167,26 @@ static void test_job_that_is_not_read_yet_is_found(void **state) {
 
 static void test_second_result_is_a_duplicate(void **state) {
   struct world *world = *state;
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
+  struct hop_job job = announce_fetch(world);
   world_deliver(world, &job, 200, NULL);
   uint64_t second = world_deliver(world, &job, 200, NULL); /* before the first is durable */
   assert_int_equal(world_answer(world, second), -1);
   world_settle(world);
   assert_int_equal(world_answer(world, second), HOP_RESULT_DUPLICATE);
-  uint64_t third = world_deliver(world, &job, 500, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, third), HOP_RESULT_DUPLICATE);
+  assert_int_equal(deliver_result(world, &job, 500), HOP_RESULT_DUPLICATE);
   assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
   world_restart(world);
   world_settle(world);
-  uint64_t fourth = world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, fourth), HOP_RESULT_DUPLICATE);
+  assert_int_equal(deliver_result(world, &job, 200), HOP_RESULT_DUPLICATE);
 }
 
 static void test_wrong_capability_and_unknown_job_look_alike(void **state) {
   struct world *world = *state;
-  world_say(world, 7, FETCH("c1"));
-  world_settle(world);
-  struct hop_job forged = world_announced(world, 0);
+  struct hop_job forged = announce_fetch(world);
   forged.capability.bytes[31] ^= 1;
-  uint64_t request = world_deliver(world, &forged, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_UNKNOWN);
+  assert_int_equal(deliver_result(world, &forged, 200), HOP_RESULT_UNKNOWN);
   forged.job.local += 100;
-  request = world_deliver(world, &forged, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_UNKNOWN);
+  assert_int_equal(deliver_result(world, &forged, 200), HOP_RESULT_UNKNOWN);
   assert_int_equal(world_count_rows(world, "jobs"), 1);
 }
 
@@ -261,9 +241,7 @@ static void test_full_disk_refuses_new_work_only(void **state) {
   world_say(world, 7, FETCH("2"));
   world_settle(world);
   assert_int_equal(world_count_frames(world, "\"code\":\"disk_full\""), 1);
-  uint64_t request = world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_answer(world, request), HOP_RESULT_ACCEPTED);
+  assert_int_equal(deliver_result(world, &job, 200), HOP_RESULT_ACCEPTED);
 }
 
 int origin_fetch_tests(void) {

@@ -25,6 +25,18 @@ int teardown(void **state) {
   return 0;
 }
 
+struct hop_job announce_fetch(struct world *world) {
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  return world_announced(world, 0);
+}
+
+int deliver_result(struct world *world, const struct hop_job *job, int status) {
+  uint64_t request = world_deliver(world, job, status, NULL);
+  world_settle(world);
+  return world_answer(world, request);
+}
+
 void cancel_job(struct world *world, struct pf_job_id id) {
   core_on_api_cancel(&world->core, id.local, id);
   world_settle(world);

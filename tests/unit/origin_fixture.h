@@ -13,10 +13,17 @@
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define FETCH(id)                                                                                  \
   "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/x\",\"clientId\":\"" id "\"}"
+#define FETCH_POST                                                                                 \
+  "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"                                        \
+  "\",\"clientId\":\"p\",\"method\":\"POST\"}"
 
 int setup(void **state);
 int teardown(void **state);
 
+/* One fetch of the client, as it is announced. */
+struct hop_job announce_fetch(struct world *world);
+/* Delivers a result of the job and returns its answer, a HOP_RESULT_*, once it is durable. */
+int deliver_result(struct world *world, const struct hop_job *job, int status);
 void cancel_job(struct world *world, struct pf_job_id id);
 /* Accepted by the queue, in batches. */
 void make_jobs(struct world *world, int count);

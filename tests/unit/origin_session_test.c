@@ -18,9 +18,15 @@ static void session_of(const struct world *world, char *session) {
   session[32] = '\0';
 }
 
+static void say_resume(struct world *world, uint64_t ws, const char *session) {
+  char text[160];
+  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
+  world_say(world, ws, text);
+}
+
 static void test_session_replays_what_was_missed(void **state) {
   struct world *world = *state;
-  char session[33], text[160];
+  char session[33];
   world_say(world, 7, "{\"type\":\"resume\"}");
   world_say(world, 7, FETCH("a"));
   world_say(world, 7, FETCH("b"));
@@ -36,8 +42,7 @@ static void test_session_replays_what_was_missed(void **state) {
   assert_null(world_find_frame(world, "\"offset\":2"));
   world_restart(world);
   assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
-  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
-  world_say(world, 8, text);
+  say_resume(world, 8, session);
   world_settle(world);
   assert_int_equal(world->frames.count, 3); /* session, then both results in order */
   assert_non_null(strstr(world->frames.items[1].text, "\"offset\":1"));
@@ -49,13 +54,12 @@ static void test_session_replays_what_was_missed(void **state) {
 
 static void test_session_takeover_closes_the_first_socket(void **state) {
   struct world *world = *state;
-  char session[33], text[160];
+  char session[33];
   world_say(world, 7, "{\"type\":\"resume\"}");
   world_settle(world);
   session_of(world, session);
   assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
-  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
-  world_say(world, 8, text);
+  say_resume(world, 8, session);
   world_settle(world);
   assert_int_equal(world->closes.count, 1);
   assert_int_equal(world->closes.items[0].id, 7);
@@ -66,16 +70,15 @@ static void test_session_takeover_closes_the_first_socket(void **state) {
  * another: the same submit is one job, not one inside the session and one outside. */
 static void test_a_taken_over_socket_is_not_heard(void **state) {
   struct world *world = *state;
-  char session[33], text[160];
+  char session[33];
   const char *submit = "{\"type\":\"start-fetch\",\"url\":\"http://a.test/"
                        "\",\"clientId\":\"a\",\"submitKey\":\"k\"}";
   world_say(world, 7, "{\"type\":\"resume\"}");
   world_settle(world);
   session_of(world, session);
   assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
-  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
   world_say(world, 7, submit); /* its key is still looked up when the other connection comes */
-  world_say(world, 8, text);
+  say_resume(world, 8, session);
   world_say(world, 7, submit);
   world_say(world, 8, submit);
   world_settle(world);
@@ -88,20 +91,19 @@ static void test_a_taken_over_socket_is_not_heard(void **state) {
 
 static void test_session_of_another_actor_is_unknown(void **state) {
   struct world *world = *state;
-  char session[33], text[160];
+  char session[33];
   world_say(world, 7, "{\"type\":\"resume\"}");
   world_settle(world);
   session_of(world, session);
   assert_int_equal(core_on_ws_open(&world->core, 9, pf_slice_str("/actors/proxy/other")), 0);
-  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
-  world_say(world, 9, text);
+  say_resume(world, 9, session);
   world_settle(world);
   assert_non_null(world_find_frame(world, "\"code\":\"session_unknown\""));
 }
 
 static void test_retention_announces_a_gap(void **state) {
   struct world *world = *state;
-  char session[33], text[160];
+  char session[33];
   world->limits.session_events_max = 2;
   world_say(world, 7, "{\"type\":\"resume\"}");
   for (int i = 0; i < 4; i++)
@@ -116,8 +118,7 @@ static void test_retention_announces_a_gap(void **state) {
     world_deliver(world, &jobs[i], 200, NULL);
   world_settle(world);
   assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
-  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
-  world_say(world, 8, text);
+  say_resume(world, 8, session);
   world_settle(world);
   assert_non_null(world_find_frame(world, "{\"type\":\"gap\",\"from\":1,\"to\":2}"));
   assert_null(world_find_frame(world, "\"offset\":2,"));
@@ -236,7 +237,7 @@ static void test_connected_session_outlives_a_restart(void **state) {
 
 static void test_two_takeovers_at_once_replay_each_event_once(void **state) {
   struct world *world = *state;
-  char session[33], text[160];
+  char session[33];
   world_say(world, 7, "{\"type\":\"resume\"}");
   world_say(world, 7, FETCH("a"));
   world_settle(world);
@@ -247,9 +248,8 @@ static void test_two_takeovers_at_once_replay_each_event_once(void **state) {
   world_settle(world);
   assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
   assert_int_equal(core_on_ws_open(&world->core, 9, pf_slice_str("/")), 0);
-  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
-  world_say(world, 8, text);
-  world_say(world, 9, text);
+  say_resume(world, 8, session);
+  say_resume(world, 9, session);
   world_settle(world);
   assert_int_equal(world_count_frames(world, "\"offset\":1,"), 2); /* session frame of 8 and 9 */
   assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);

@@ -204,6 +204,45 @@ static void test_long_list_is_read_in_pages(void **state) {
   assert_non_null(strstr(text, "\"jobs\":[]"));
 }
 
+/* The largest that lists something, the smallest that does not, and those that SQLite would take
+ * for negative. */
+static void test_list_cursor_at_its_limits(void **state) {
+  struct world *world = *state;
+  unsigned steps;
+  uint64_t first = world->core.next_local, last = first + 2;
+  make_jobs(world, 3);
+  assert_int_equal(world->core.next_local, last + 1);
+  const struct {
+    uint64_t after;
+    size_t listed;
+  } cases[] = {{0, 3}, {first - 1, 3}, {first, 2}, {last - 1, 1}, {last, 0}, {last + 1, 0},
+      {INT64_MAX, 0}, {(uint64_t)INT64_MAX + 1, 0}, {UINT64_MAX, 0}};
+  for (size_t i = 0; i < PF_COUNT(cases); i++) {
+    const char *text = list(world, "", 100, cases[i].after, &steps);
+    assert_int_equal(count_text(text, "\"reqId\""), cases[i].listed);
+    assert_null(strstr(text, "\"next\""));
+    assert_non_null(strstr(text, "\"total\":3"));
+  }
+}
+
+static void test_list_cursor_of_another_origin(void **state) {
+  struct world *world = *state;
+  struct pf_job_id none = {0, 0}, other = {world->core.origin_id ^ 1, world->core.next_local};
+  make_jobs(world, 3);
+  core_on_api_list(&world->core, 1, pf_slice_str(""), 100, none);
+  core_on_api_list(&world->core, 2, pf_slice_str(""), 100, other);
+  core_on_api_list(&world->core, 3, pf_slice_str(""), 100, (struct pf_job_id){0, other.local});
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 1)->code, 200);
+  assert_int_equal(count_text(world_find_response(world, 1)->text, "\"reqId\""), 3);
+  for (uint64_t request = 2; request <= 3; request++) {
+    const struct record *refused = world_find_response(world, request);
+    assert_int_equal(refused->code, 400);
+    assert_non_null(strstr(refused->text, "\"code\":\"bad_id\""));
+    assert_non_null(strstr(refused->text, "another origin"));
+  }
+}
+
 int origin_stored_tests(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_result_bytes_max),
@@ -211,6 +250,8 @@ int origin_stored_tests(void) {
       TEST(test_result_sweeps_do_not_overlap),
       TEST(test_result_sweep_is_bounded),
       TEST(test_long_list_is_read_in_pages),
+      TEST(test_list_cursor_at_its_limits),
+      TEST(test_list_cursor_of_another_origin),
   };
   return cmocka_run_group_tests_name("origin_stored", tests, NULL, NULL);
 }

@@ -63,6 +63,14 @@ void put_taken(struct world *w, const struct hop_job *job) {
   take(w, job->job.local);
 }
 
+struct hop_job join_and_take(struct world *w, bool repeatable) {
+  struct hop_job job = world_job(1);
+  job.repeatable = repeatable;
+  join(w);
+  put_taken(w, &job);
+  return job;
+}
+
 void complete(struct world *w, uint64_t local) {
   struct hop_complete item = {.job = world_id(local), .fence = fence_of(w, local)};
   queue_complete(w->queue, &item, w->now_us);

@@ -26,6 +26,8 @@ void put(struct world *w, const struct hop_job *job);
 void take(struct world *w, uint64_t local);
 /* Leased to the executor, which has it. */
 void put_taken(struct world *w, const struct hop_job *job);
+/* join, and the executor has taken job 1. */
+struct hop_job join_and_take(struct world *w, bool repeatable);
 void complete(struct world *w, uint64_t local);
 void fail_attempt(struct world *w, uint64_t local, enum outcome outcome, enum certainty certainty);
 /* The origin's answer to the question that is due. */

@@ -70,9 +70,7 @@ static void test_waits_without_executor(void **state) {
 
 static void test_repeated_insert_is_known_then_done(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  struct hop_job job = join_and_take(w, true);
   assert_int_equal(world_put(w, &job), HOP_JOB_KNOWN);
   complete(w, 1);
   assert_int_equal(world_put(w, &job), HOP_JOB_DONE);
@@ -84,9 +82,7 @@ static void test_repeated_insert_is_known_then_done(void **state) {
 
 static void test_completion_is_lazy(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  join_and_take(w, true);
   complete(w, 1);
   size_t before = w->group_count;
   world_turn(w);
@@ -173,9 +169,7 @@ static void test_other_epoch_may_have_sent_it(void **state) {
 
 static void test_end_of_a_leased_job_aborts_it(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  struct hop_job job = join_and_take(w, true);
   struct hop_held held = held_of(w, 1);
   assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1), 0);
   job.end = true;

@@ -11,10 +11,7 @@
 
 static void test_start_is_for_the_newest_lease_only(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  job.repeatable = false;
-  put_taken(w, &job);
+  join_and_take(w, false);
   struct hop_held held = held_of(w, 1), other = held;
   other.fence.counter++;
   assert_false(queue_start(w->queue, &other, w->now_us));
@@ -26,10 +23,7 @@ static void test_start_is_for_the_newest_lease_only(void **state) {
 
 static void test_lost_after_start_is_sent_unknown(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  job.repeatable = false;
-  put_taken(w, &job);
+  join_and_take(w, false);
   struct hop_held held = held_of(w, 1);
   assert_true(queue_start(w->queue, &held, w->now_us));
   lose_executor(w);
@@ -46,10 +40,7 @@ static void test_lost_after_start_is_sent_unknown(void **state) {
 
 static void test_lost_before_start_goes_again(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  job.repeatable = false;
-  put_taken(w, &job);
+  join_and_take(w, false);
   struct hop_held old = held_of(w, 1);
   lose_executor(w);
   assert_false(queue_start(w->queue, &old, w->now_us)); /* a zombie comes too late */
@@ -63,10 +54,7 @@ static void test_lost_before_start_goes_again(void **state) {
 
 static void test_restart_counts_as_started(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  job.repeatable = false;
-  put_taken(w, &job);
+  join_and_take(w, false);
   world_crash(w);
   world_commit(w);
   world_origin(w, 1, 1);
@@ -81,13 +69,18 @@ static void test_restart_counts_as_started(void **state) {
 
 /* ---- answers to dispatches ---- */
 
+/* Job 1 goes to the executor, which has not answered. */
+static struct queue_action dispatch_one(struct world *w) {
+  struct hop_job job = world_job(1);
+  join(w);
+  put(w, &job);
+  return world_expect(w, QUEUE_DISPATCH, 1);
+}
+
 static void test_unanswered_dispatch_goes_again_with_the_same_fence(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put(w, &job);
+  struct queue_action action = dispatch_one(w);
   struct pf_fence fence = fence_of(w, 1);
-  struct queue_action action = world_expect(w, QUEUE_DISPATCH, 1);
   queue_on_dispatch(w->queue, &action, QUEUE_NO_ANSWER, w->now_us);
   world_pass(w, 51);
   take(w, 1);
@@ -97,10 +90,7 @@ static void test_unanswered_dispatch_goes_again_with_the_same_fence(void **state
 
 static void test_full_executor_costs_no_attempt(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put(w, &job);
-  struct queue_action action = world_expect(w, QUEUE_DISPATCH, 1);
+  struct queue_action action = dispatch_one(w);
   queue_on_dispatch(w->queue, &action, HOP_EXECUTE_FULL, w->now_us);
   world_pass(w, 0);
   world_expect_none(w); /* until it speaks again */
@@ -112,10 +102,7 @@ static void test_full_executor_costs_no_attempt(void **state) {
 
 static void test_wrong_incarnation_is_a_lost_executor(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put(w, &job);
-  struct queue_action action = world_expect(w, QUEUE_DISPATCH, 1);
+  struct queue_action action = dispatch_one(w);
   queue_on_dispatch(w->queue, &action, HOP_EXECUTE_WRONG_INCARNATION, w->now_us);
   assert_int_equal(world_state(w, 1), JOB_ASKING);
 }

@@ -142,9 +142,7 @@ static void test_missing_from_two_heartbeats_ends_one_lease(void **state) {
 
 static void test_new_incarnation_ends_the_old_one(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  join_and_take(w, true);
   struct hop_held held = held_of(w, 1);
   world_beat(w, EXECUTOR, 0x12, 10, NULL, 0);
   assert_int_equal(world_state(w, 1), JOB_ASKING);
@@ -157,9 +155,7 @@ static void test_new_incarnation_ends_the_old_one(void **state) {
 
 static void test_executor_that_was_only_silent_goes_on(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  join_and_take(w, true);
   struct hop_held held = held_of(w, 1);
   lose_executor(w);
   struct queue_action ask = world_expect(w, QUEUE_ASK, 1);
@@ -172,9 +168,7 @@ static void test_executor_that_was_only_silent_goes_on(void **state) {
 
 static void test_a_queue_that_slept_hears_executors_first(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  join_and_take(w, true);
   struct hop_held held = held_of(w, 1);
   world_pass(w, 60000); /* stopped for a minute */
   assert_int_equal(world_state(w, 1), JOB_LEASED);
@@ -187,9 +181,7 @@ static void test_a_queue_that_slept_hears_executors_first(void **state) {
 
 static void test_restart_rebinds_leases(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  join_and_take(w, true);
   struct hop_held held = held_of(w, 1);
   world_crash(w);
   assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1), 0);

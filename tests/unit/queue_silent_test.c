@@ -67,9 +67,7 @@ static void test_origins_that_have_been_silent_are_counted(void **state) {
 
 static void test_answers_of_an_origin_are_heard(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  join_and_take(w, true);
   world_pass(w, 1000);
   assert_true(silence_us(w) > 0);
   complete(w, 1); /* it has answered the executor for good */
@@ -78,9 +76,7 @@ static void test_answers_of_an_origin_are_heard(void **state) {
 
 static void test_nothing_is_sent_again_while_the_origin_is_silent(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  join_and_take(w, true);
   lose_executor(w);
   for (int i = 0; i < 9; i++) { /* within the deadline */
     answer_status(w, 1, QUEUE_NO_ANSWER);
@@ -109,9 +105,7 @@ static void test_origin_that_has_it_closes_the_job(void **state) {
 
 static void test_origin_that_returns_is_asked_at_once(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  join_and_take(w, true);
   lose_executor(w);
   for (int i = 0; i < 10; i++) {
     answer_status(w, 1, QUEUE_NO_ANSWER);

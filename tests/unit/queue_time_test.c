@@ -46,10 +46,7 @@ static void test_retry_after_is_honoured_up_to_the_cap(void **state) {
 
 static void test_sent_request_of_other_methods_is_not_repeated(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  job.repeatable = false;
-  put_taken(w, &job);
+  join_and_take(w, false);
   fail_attempt(w, 1, OUTCOME_RESET, CERTAINTY_SENT_UNKNOWN);
   world_pass(w, 0);
   struct hop_result result = expect_delivery(w, 1);
@@ -59,9 +56,7 @@ static void test_sent_request_of_other_methods_is_not_repeated(void **state) {
 
 static void test_old_fence_completes_nothing_but_a_delivery(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  put_taken(w, &job);
+  join_and_take(w, true);
   struct hop_complete item = {
       .job = world_id(1), .fence = {w->config.epoch, 999}, .how = HOP_COMPLETE_RETRY};
   queue_complete(w->queue, &item, w->now_us);

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -193,14 +194,22 @@ static void test_close_finishes_what_waits_and_refuses_the_rest(void **state) {
 struct who {
   struct put put;
   pthread_t thread;
+  bool interruptible;
   unsigned busy_us;
   bool reads_only;
 };
+
+static bool is_interruptible(void) {
+  sigset_t mask;
+  assert_int_equal(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
+  return !sigismember(&mask, SIGTERM) || !sigismember(&mask, SIGCHLD);
+}
 
 static int who_apply(void *user, struct store_req *req) {
   struct who *who = pf_container_of(req, struct who, put.req);
   sqlite3_stmt *stmt = ((struct user *)user)->stmt[SQL_REPLACE];
   who->thread = pthread_self();
+  who->interruptible = is_interruptible();
   int64_t until_ns = pf_clock_mono_ns() + (int64_t)who->busy_us * 1000;
   while (pf_clock_mono_ns() < until_ns)
     ;
@@ -216,6 +225,8 @@ static bool is_done_here(struct fixture *f, unsigned busy_us, bool reads_only) {
   who.put.req.apply = who_apply;
   store_submit(f->store, &who.put.req);
   wait_done(f, f->done + 1);
+  assert_false(who.interruptible); /* whoever it is */
+  assert_true(is_interruptible()); /* afterwards */
   return pthread_equal(who.thread, pthread_self());
 }
 

@@ -84,15 +84,6 @@ static void remove_dir(const char *path) {
   rmdir(path);
 }
 
-int teardown(void **state) {
-  struct fixture *f = *state;
-  assert_int_equal(uv_run(&f->loop, UV_RUN_DEFAULT), 0);
-  assert_int_equal(uv_loop_close(&f->loop), 0);
-  remove_dir(f->dir);
-  free(f);
-  return 0;
-}
-
 void open_ok(struct fixture *f) {
   struct pf_error why = {0};
   int err = store_open(&f->store, &f->loop, &f->config, &why);
@@ -110,6 +101,32 @@ void close_and_wait(struct fixture *f) {
   store_close(f->store, on_closed, f);
   while (f->closed == closed)
     uv_run(&f->loop, UV_RUN_ONCE);
+}
+
+/* A failed assertion has left the store open. Requests that it still has were on the stack of the
+ * test, which is gone: then nothing in this process can be trusted, and it ends. */
+static void close_after_failure(struct fixture *f) {
+  struct store_stats stats;
+  store_read_stats(f->store, &stats);
+  if (stats.waiting == 0) {
+    close_and_wait(f);
+    return;
+  }
+  print_error("the test that failed has left %u requests in the store: no test can run after it\n",
+      (unsigned)stats.waiting);
+  remove_dir(f->dir);
+  fflush(NULL);
+  _exit(1);
+}
+
+int teardown(void **state) {
+  struct fixture *f = *state;
+  if (f->store) close_after_failure(f);
+  assert_int_equal(uv_run(&f->loop, UV_RUN_DEFAULT), 0);
+  assert_int_equal(uv_loop_close(&f->loop), 0);
+  remove_dir(f->dir);
+  free(f);
+  return 0;
 }
 
 void wait_done(struct fixture *f, unsigned count) {

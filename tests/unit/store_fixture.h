@@ -3,7 +3,8 @@
  *
  * Threads    one loop, turned by whoever waits, and the store's own
  * Ownership  setup makes the fixture, teardown frees it and fails if a handle is left. A test
- *            closes the store that it opened.
+ *            closes the store that it opened; for one that failed teardown does it, or ends the
+ *            process if that is not safe.
  * Ordering   none
  * Limits     none */
 #ifndef PF_TESTS_STORE_FIXTURE_H

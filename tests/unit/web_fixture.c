@@ -87,6 +87,11 @@ void fixture_listen(struct fixture *f) {
   if (web_listen(f->web, &f->config, &f->bound, &err)) fail_msg("%s", err.text);
 }
 
+void fixture_open(struct fixture *f) {
+  fixture_init(f);
+  fixture_listen(f);
+}
+
 void fixture_close(struct fixture *f) {
   web_close(f->web, on_closed, f);
   while (!f->closed)

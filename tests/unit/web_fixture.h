@@ -44,6 +44,7 @@ struct fixture {
 /* Fills in defaults; the test may change config before fixture_listen(). */
 void fixture_init(struct fixture *f);
 void fixture_listen(struct fixture *f);
+void fixture_open(struct fixture *f);  /* both, with the defaults */
 void fixture_close(struct fixture *f); /* the server only */
 void fixture_done(struct fixture *f);
 

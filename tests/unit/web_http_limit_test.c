@@ -58,8 +58,7 @@ static void test_body_limit(void **state) {
 static void test_body_in_small_pieces(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   assert_int_equal(post(&f, 300, 1), 200);
   static const char text[] = "POST /x HTTP/1.1\r\n" HOST "Content-Length: 4\r\n\r\nbody"
                              "GET /y HTTP/1.1\r\n" HOST "\r\n";
@@ -131,8 +130,7 @@ static int ask_with_fields(struct fixture *f, int count) {
 static void test_header_limits(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   size_t rest = strlen("GET / HTTP/1.1\r\n" HOST "X-Long: \r\n\r\n");
   assert_int_equal(ask_with_header(&f, HEAD_MAX - rest), 200);
   assert_int_equal(ask_with_header(&f, HEAD_MAX - rest + 1), 431);
@@ -233,8 +231,7 @@ static void test_both_families(void **state) {
 static void test_stop_listening(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = client_dial(&f);
   assert_int_equal(client_ask(&f, fd, "GET / HTTP/1.1\r\n" HOST "\r\n"), 200);
   web_stop_listening(f.web);
@@ -254,8 +251,7 @@ static void test_stop_listening(void **state) {
 static void test_close_with_work_under_way(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   size_t len = 8 << 20;
   char *body = calloc(1, len);
   assert_non_null(body);

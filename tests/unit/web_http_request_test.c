@@ -13,8 +13,7 @@
 static void test_request_parts(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = client_dial(&f);
   static const struct {
     const char *line, *path, *query, *param;
@@ -47,8 +46,7 @@ static void test_request_parts(void **state) {
 static void test_request_headers(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = client_dial(&f);
   static const struct {
     const char *name, *value;
@@ -77,8 +75,7 @@ static void test_request_headers(void **state) {
 static void test_head_has_no_body(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   f.answer = pf_slice_str("twelve bytes");
   int fd = client_dial(&f);
   assert_true(client_say(&f, fd, "HEAD / HTTP/1.1\r\n" HOST "\r\nGET / HTTP/1.1\r\n" HOST "\r\n"));
@@ -95,8 +92,7 @@ static void test_head_has_no_body(void **state) {
 static void test_empty_bodies(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = client_dial(&f);
   static const char *const methods[] = {"POST", "PUT", "DELETE", "PATCH", "GET"};
   for (size_t i = 0; i < PF_COUNT(methods); i++) {
@@ -113,8 +109,7 @@ static void test_empty_bodies(void **state) {
 static void test_pipelined_in_order(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = client_dial(&f);
   struct pf_buf all;
   pf_buf_init(&all, PF_BUF_MAX_DEFAULT);
@@ -138,8 +133,7 @@ static void test_pipelined_in_order(void **state) {
 static void test_pipelined_behind_deferred(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   f.defer = true;
   int fd = client_dial(&f);
   assert_true(client_say(&f, fd,
@@ -171,8 +165,7 @@ static void test_last_request_closes(void **state) {
       "GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n",
       "GET / HTTP/1.1\r\n" HOST "Connection: x, Close\r\n\r\n"};
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   for (int deferred = 0; deferred < 2; deferred++) {
     for (size_t i = 0; i < PF_COUNT(requests); i++) {
       int fd = client_dial(&f);
@@ -195,8 +188,7 @@ static void test_last_request_closes(void **state) {
 static void test_late_answers_do_nothing(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   f.defer = true;
   int fd = client_dial(&f);
   assert_true(client_say(&f, fd, "GET /gone HTTP/1.1\r\n" HOST "\r\n"));
@@ -228,8 +220,7 @@ static void test_late_answers_do_nothing(void **state) {
 static void test_large_answer_to_slow_reader(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   size_t len = 12 << 20;
   char *body = malloc(len);
   assert_non_null(body);
@@ -258,8 +249,7 @@ static void test_large_answer_to_slow_reader(void **state) {
 static void test_continue_is_sent(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = client_dial(&f);
   assert_int_equal(
       client_ask(
@@ -337,8 +327,7 @@ static void test_refused_requests(void **state) {
 static void test_other_upgrades_are_ignored(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = client_dial(&f);
   assert_int_equal(client_ask(&f, fd,
                        "GET / HTTP/1.1\r\n" HOST "Connection: Upgrade, HTTP2-Settings\r\n"

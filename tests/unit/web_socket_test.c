@@ -106,8 +106,7 @@ static void test_upgrades(void **state) {
 static void test_refused_by_application(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   f.ws_status = 404;
   f.ws_hello = "never sent";
   int fd = client_dial(&f);
@@ -131,8 +130,7 @@ static void test_refused_by_application(void **state) {
 static void test_hello_and_early_message(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   f.ws_hello = "hello";
   int fd = client_dial(&f);
   /* after other requests on the connection, with a message right behind the upgrade */
@@ -153,8 +151,7 @@ static void test_lengths(void **state) {
   (void)state;
   static const size_t lengths[] = {0, 1, 125, 126, 127, 128, 65535, 65536, 65537, 100000, 1 << 20};
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = dial_socket(&f);
   char *text = malloc(1 << 20);
   assert_non_null(text);
@@ -173,8 +170,7 @@ static void test_many_in_order(void **state) {
   (void)state;
   enum { COUNT = 20000 };
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = dial_socket(&f);
   for (int i = 0; i < COUNT; i++) { /* larger than what one write or the socket takes */
     char text[64];
@@ -205,8 +201,7 @@ static void test_many_in_order(void **state) {
 static void test_fragments(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = dial_socket(&f);
   assert_true(client_frame(&f, fd, 0x01, "one ", 4));
   assert_true(client_frame(&f, fd, PING, "now", 3));
@@ -289,8 +284,7 @@ static void test_fragment_limit(void **state) {
   (void)state;
   enum { MAX = 1024 };
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   for (unsigned over = 0; over < 2; over++) {
     int fd = dial_socket(&f);
     for (unsigned i = 0; i < MAX - 1 + over; i++)
@@ -347,8 +341,7 @@ static void test_slow_reader(void **state) {
 static void test_close_from_both_sides(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = dial_socket(&f);
   web_ws_send(f.web, f.sockets[0], pf_slice_str("last words"));
   web_ws_close(f.web, f.sockets[0], 4001, "taken over");
@@ -420,8 +413,7 @@ static void test_five_thousand_idle(void **state) {
   unsigned count = (unsigned)pf_open_files_raise(2 * WANTED + 200) / 2 - 100;
   if (count > WANTED) count = WANTED;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int *fds = calloc(count, sizeof(*fds));
   assert_non_null(fds);
   for (unsigned i = 0; i < count; i++)
@@ -441,8 +433,7 @@ static void test_five_thousand_idle(void **state) {
 static void test_server_closes(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int polite = dial_socket(&f), deaf = dial_socket(&f);
   web_ws_send(f.web, f.sockets[0], pf_slice_str("before"));
   /* The close frame has left before the server is gone; nobody has to answer it. */
@@ -464,8 +455,7 @@ static void test_server_closes(void **state) {
 static void test_unmasked_frames_are_taken(void **state) {
   (void)state;
   struct fixture f;
-  fixture_init(&f);
-  fixture_listen(&f);
+  fixture_open(&f);
   int fd = dial_socket(&f);
   assert_true(client_say(&f, fd, "\x81\x05plain"));
   expect_frame(&f, fd, TEXT, "plain", 5);
