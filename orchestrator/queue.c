@@ -232,6 +232,14 @@ static bool job_is_abandoned(const struct queue *queue, const struct job *job, i
          origin_silent_us(queue, job->origin, now_us) >= keep_us;
 }
 
+/* The first of those that wait goes on asking; its answer wakes the others. */
+static int64_t ask_again_ms(struct queue *queue, struct job *job) {
+  const struct origin *origin = job->origin;
+  bool first = origin->asking.next == &job->link || origin->exhausted.next == &job->link;
+  job->tries++;
+  return first ? retry_hop_ms(job->tries, &queue->rand) : retry_origin_ms(job->tries, &queue->rand);
+}
+
 /* The origin is silent: nothing is decided, and so nothing is sent again. */
 static void origin_silent(struct queue *queue, struct job *job, int64_t now_us) {
   job->origin->silent = true;
@@ -240,7 +248,7 @@ static void origin_silent(struct queue *queue, struct job *job, int64_t now_us) 
     job_close(queue, job);
     return;
   }
-  job_timer(queue, job, now_us + retry_origin_ms(++job->tries, &queue->rand) * US_PER_MS);
+  job_timer(queue, job, now_us + ask_again_ms(queue, job) * US_PER_MS);
 }
 
 /* What becomes of a job whose origin still waits for it. */

@@ -25,8 +25,7 @@ int64_t retry_delay_ms(
 /* The same shape for a call between processes: at least half of the bound, so that a peer that has
  * gone is not asked in a tight loop. tries: 1 = the first call has just failed. */
 int64_t retry_hop_ms(int tries, struct pf_rand *rand);
-/* To an origin, about one job: it calls when it is back, so many jobs of one that has gone for long
- * need not ask for it often. */
+/* To an origin, about a job beside which another goes on asking. */
 int64_t retry_origin_ms(int tries, struct pf_rand *rand);
 
 #endif
