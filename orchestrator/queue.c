@@ -101,6 +101,7 @@ static enum hop_job_answer put_end(
     struct queue *queue, struct origin *origin, struct job *job, const struct hop_job *item) {
   queue->counters.ended++;
   queue->urgent = true; /* if a crash undid it, the job would be fetched after its end */
+  if (job && job->detail) return HOP_JOB_DONE; /* it hears of the answer that was dropped, late */
   if (job)
     job_close(queue, job);
   else

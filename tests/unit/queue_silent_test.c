@@ -151,10 +151,9 @@ static void test_a_silent_origin_is_asked_about_one_job(void **state) {
   assert_in_range(last, SECONDS / 4, SECONDS / 2 + JOBS * 4);
   while (w->action_count == 0)
     world_pass(w, 100);
-  struct queue_action action;
-  assert_true(world_act(w, &action));
-  queue_on_status(w->queue, &action, HOP_STATUS_DONE, w->now_us);
+  struct queue_action action = w->actions[--w->action_count].action;
   (void)asked(w);
+  queue_on_status(w->queue, &action, HOP_STATUS_DONE, w->now_us);
   world_pass(w, 0);
   assert_int_equal(w->action_count, JOBS - 1);
 }
@@ -220,6 +219,21 @@ static void test_the_origin_is_told_what_was_dropped(void **state) {
   struct hop_result result;
   assert_true(queue_view_result(w->queue, &action, &result));
   assert_true(pf_slice_is(result.error, "status 200"));
+}
+
+/* It comes back, and has ended the job by its deadline: it hears late that there was an answer. */
+static void test_an_origin_that_has_ended_the_job_is_told_too(void **state) {
+  struct world *w = *state;
+  join(w);
+  struct hop_job job = world_job(1), end = {.job = world_id(1), .end = true};
+  put_taken(w, &job);
+  give_up(w, 1, "status 200");
+  world_pass(w, 0);
+  assert_int_equal(world_put(w, &end), HOP_JOB_DONE);
+  world_pass(w, 0);
+  assert_int_equal(expect_delivery(w, 1).outcome, OUTCOME_UNDELIVERED);
+  assert_int_equal(world_state(w, 1), JOB_STATE_COUNT);
+  assert_int_equal(world_put(w, &job), HOP_JOB_DONE);
 }
 
 static void answer_nothing(struct world *w) {
@@ -304,6 +318,7 @@ int queue_silent_tests(void) {
       TEST(test_a_silent_origin_is_asked_about_one_job),
       TEST(test_a_result_that_was_given_up_waits_for_its_origin),
       TEST(test_the_origin_is_told_what_was_dropped),
+      TEST(test_an_origin_that_has_ended_the_job_is_told_too),
       TEST(test_jobs_of_an_origin_that_is_gone_are_dropped_after_their_time),
       TEST(test_jobs_of_an_origin_that_calls_are_kept),
   };
