@@ -9,10 +9,10 @@
  *
  * Threads    Everything on the loop given to fetch_engine_new().
  * Ownership  The caller owns struct fetch and what its request points to, in place until done or
- * fetch_cancel; afterwards the result, until fetch_release. Ordering   done comes from the loop,
- * never from inside fetch_start. Limits     struct fetch_limits; FETCH_STARTS_PER_TURN new
- * transfers in a turn of the loop, FETCH_PER_MULTI in one multi of libcurl; the caller bounds how
- * many there are. */
+ *            fetch_cancel; afterwards the result, until fetch_release.
+ * Ordering   done comes from the loop, never from inside fetch_start.
+ * Limits     struct fetch_limits; FETCH_STARTS_PER_TURN new transfers in a turn of the loop,
+ *            FETCH_PER_MULTI in one multi of libcurl; the caller bounds how many there are. */
 #ifndef PF_EXECUTOR_FETCH_H
 #define PF_EXECUTOR_FETCH_H
 

@@ -361,11 +361,13 @@ size_t job_slots_free(const struct app *app) {
 
 enum hop_execute_answer job_take(
     struct app *app, const struct hop_execute *item, struct pf_slice request) {
-  if (seen_has(&app->seen, item->fence)) return HOP_EXECUTE_SEEN;
+  if (seen_has(&app->seen, item->fence))
+    return seen_refused(&app->seen, item->fence) ? HOP_EXECUTE_FULL : HOP_EXECUTE_SEEN;
   /* Refused is refused: the queue may give the job another fence now, and a late copy of this one
    * must not be fetched beside it. */
-  seen_put(&app->seen, item->fence);
-  if (job_slots_free(app) == 0) return HOP_EXECUTE_FULL;
+  bool full = job_slots_free(app) == 0;
+  seen_put(&app->seen, item->fence, full);
+  if (full) return HOP_EXECUTE_FULL;
   struct job *job = job_new(app);
   job->app = app;
   job->item = *item;

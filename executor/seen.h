@@ -5,6 +5,9 @@
  * sliding window is enough. What lies below the window counts as seen: the set never forgets, it
  * only gets cautious. (The orchestrator notices that nobody holds the job, and dispatches it anew.)
  *
+ * A second bit says that it was refused, so that each copy gets the answer of the first: `full`
+ * proves that nothing of this fence was fetched or will be, also if an earlier answer was lost.
+ *
  * Threads    pure
  * Ownership  The caller owns struct seen.
  * Ordering   Any within the window.
@@ -22,10 +25,11 @@
 #define SEEN_EPOCHS 4
 
 struct seen_epoch {
-  uint64_t epoch; /* 0 = unused */
-  uint64_t end;   /* all counters below end - SEEN_WINDOW are taken as seen */
-  uint64_t used;  /* order of last use */
-  uint64_t *bits; /* SEEN_WINDOW of them, indexed by counter modulo SEEN_WINDOW */
+  uint64_t epoch;    /* 0 = unused */
+  uint64_t end;      /* all counters below end - SEEN_WINDOW are taken as seen */
+  uint64_t used;     /* order of last use */
+  uint64_t *bits;    /* SEEN_WINDOW of them, indexed by counter modulo SEEN_WINDOW */
+  uint64_t *refused; /* likewise, behind them */
 };
 
 struct seen {
@@ -36,9 +40,11 @@ struct seen {
 void seen_init(struct seen *seen);
 void seen_done(struct seen *seen);
 bool seen_has(const struct seen *seen, struct pf_fence fence);
+/* Whether it was refused; false for what lies below the window: nobody knows. */
+bool seen_refused(const struct seen *seen, struct pf_fence fence);
 /* How many of the epochs are in use. */
 unsigned seen_epochs(const struct seen *seen);
-/* Remembers fence. */
-void seen_put(struct seen *seen, struct pf_fence fence);
+/* Remembers fence. What it was first is not changed. */
+void seen_put(struct seen *seen, struct pf_fence fence, bool refused);
 
 #endif

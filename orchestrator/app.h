@@ -50,10 +50,15 @@ struct app {
   struct pf_buf scratch; /* of one handler at a time */
 };
 
+/* ---- app.c ---- */
+
 /* The queue's clock. */
 int64_t app_now_us(void);
 /* Looks at some of what must always hold; counts and logs what does not. */
 void app_check(struct app *app);
+
+/* ---- main.c ---- */
+
 /* Ends the process in order: what has been decided is committed first. Harmless if repeated. */
 void app_drain(struct app *app);
 

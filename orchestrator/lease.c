@@ -241,10 +241,11 @@ bool queue_start(struct queue *queue, const struct hop_held *held, int64_t now_u
   return true;
 }
 
-/* "Not here" says nothing about a copy that may have arrived earlier. Then the heartbeats decide:
- * they list the job, or its lease ends as any other. */
-static bool refusal_is_certain(struct job *job) {
-  if (job->tries == 0 && !job->started) return true;
+/* "Malformed" says nothing about a copy that may have arrived earlier; "full" is the answer to all
+ * copies (executor/seen.h), but not to one that was started. What is uncertain the heartbeats
+ * decide: they list the job, or its lease ends as any other. */
+static bool refusal_is_certain(struct job *job, int answer) {
+  if (!job->started && (job->tries == 0 || answer == HOP_EXECUTE_FULL)) return true;
   job->taken = true;
   job->beat = job->executor->beat;
   return false;
@@ -264,7 +265,7 @@ void queue_on_dispatch(
   case HOP_EXECUTE_FULL: /* nothing was tried, so no attempt is spent */
     queue->counters.full_answers++;
     job->executor->full = true;
-    if (!refusal_is_certain(job)) break;
+    if (!refusal_is_certain(job, answer)) break;
     job->attempt--;
     job_ready(queue, job);
     break;
@@ -272,7 +273,7 @@ void queue_on_dispatch(
     executor_lose(queue, job->executor);
     break;
   case HOP_EXECUTE_REFUSED:
-    if (refusal_is_certain(job))
+    if (refusal_is_certain(job, answer))
       job_exhaust(queue, job, OUTCOME_EXECUTOR_INTERNAL, CERTAINTY_NOT_SENT);
     break;
   default: /* it may have arrived: the same fence goes again, and is taken or seen */

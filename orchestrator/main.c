@@ -20,19 +20,6 @@
 #define SCRATCH_MAX ((size_t)64 << 10)
 #define DRAIN_LOOK_MS 10 /* how often a process that is to end looks whether it can */
 
-int64_t app_now_us(void) {
-  return pf_clock_mono_ns() / 1000;
-}
-
-#define CHECKED_BUCKETS 10000 /* about a millisecond */
-
-void app_check(struct app *app) {
-  uint64_t broken = queue_check_some(app->queue, CHECKED_BUCKETS);
-  app->invariant_failures += broken;
-  if (broken)
-    pf_log(&app->log, PF_LOG_ERROR, "invariant_broken", "count=%llu", (unsigned long long)broken);
-}
-
 /* ---- stop ---- */
 
 static void web_closed(void *arg) {

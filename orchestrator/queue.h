@@ -13,10 +13,10 @@
  *
  * Threads    none: the caller serialises.
  * Ownership  The queue owns all jobs. Callers name them by id and version: an answer about a
- * version that has passed finds nothing. Blobs are counted references. Ordering   Jobs of one host
- * are dispatched in the order in which they became ready. Limits     config.jobs_max jobs;
- * config.request_bytes_max bytes of requests kept in memory (above it they are read again from the
- * database); QUEUE_EXECUTORS_MAX, QUEUE_ORIGINS_MAX. */
+ *            version that has passed finds nothing. Blobs are counted references.
+ * Ordering   Jobs of one host are dispatched in the order in which they became ready.
+ * Limits     config.jobs_max jobs; config.request_bytes_max bytes of requests kept in memory (above
+ *            it they are read again from the database); QUEUE_EXECUTORS_MAX, QUEUE_ORIGINS_MAX. */
 #ifndef PF_ORCHESTRATOR_QUEUE_H
 #define PF_ORCHESTRATOR_QUEUE_H
 

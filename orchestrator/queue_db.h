@@ -1,10 +1,10 @@
 /* The queue's rows: one SQLite file through lib/store.
  *
- * Threads    Everything on the store's loop; only apply callbacks inside run inside the store
- * (writer thread or loop). Ownership  queue_db_write takes over the group. Read and start callbacks
- * get values. Ordering   Writes commit in the order of queue_db_write; reads see all writes before
- * them. Limits     QUEUE_DB_CHUNK rows a step while loading, so that commits of new work go
- * between. */
+ * Threads    Everything on the store's loop; only apply callbacks run inside the store (writer
+ *            thread or loop).
+ * Ownership  queue_db_write takes over the group. Read and start callbacks get values.
+ * Ordering   Writes commit in the order of queue_db_write; reads see all writes before them.
+ * Limits     QUEUE_DB_CHUNK rows a step while loading, so that commits of new work go between. */
 #ifndef PF_ORCHESTRATOR_QUEUE_DB_H
 #define PF_ORCHESTRATOR_QUEUE_DB_H
 

@@ -2,9 +2,10 @@
  * look-ups are answered, and what is read at start.
  *
  * Threads    All functions run inside the store (writer thread or loop), except origin_db_schema
- * (data) and origin_db_restore (any). Ownership  struct origin_db is made by origin_db_prepare and
- * freed by origin_db_finish. Ordering   none Limits     those of origin/commit.h and origin/core.h.
- */
+ *            (data) and origin_db_restore (any).
+ * Ownership  struct origin_db is made by origin_db_prepare and freed by origin_db_finish.
+ * Ordering   none
+ * Limits     those of origin/commit.h and origin/core.h. */
 #ifndef ORIGIN_ORIGIN_DB_H
 #define ORIGIN_ORIGIN_DB_H
 

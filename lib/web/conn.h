@@ -8,8 +8,8 @@
  * Threads    The loop's.
  * Ownership  Connections free themselves when their handle or their wsi has gone.
  * Ordering   A phase is a list, sorted by since_ms, because every entry goes to its tail. That
- * makes all timers of all connections one coarse timer that looks at heads. Limits     those of the
- * listener */
+ *            makes all timers of all connections one coarse timer that looks at heads.
+ * Limits     those of the listener */
 #ifndef PF_WEB_CONN_H
 #define PF_WEB_CONN_H
 

@@ -6,9 +6,10 @@
  *
  * Threads    pure
  * Ownership  json_parse gives a tree that json_free releases; slices from json_string point into
- * it. Ordering   json_first/json_next follow the text. Limits     JSON_DEPTH_MAX, JSON_TOKENS_MAX,
- * and the caller's own limit on the size. Numbers are doubles: ids and 64-bit counts travel as
- * strings. */
+ *            it.
+ * Ordering   json_first/json_next follow the text.
+ * Limits     JSON_DEPTH_MAX, JSON_TOKENS_MAX, and the caller's own limit on the size. Numbers are
+ *            doubles: ids and 64-bit counts travel as strings. */
 #ifndef PF_WIRE_JSON_H
 #define PF_WIRE_JSON_H
 

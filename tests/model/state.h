@@ -7,7 +7,8 @@
  * Threads    pure
  * Ownership  States are plain values.
  * Ordering   The network is unordered: `net` is kept sorted, so that equal contents are equal
- * states. Limits     those of the first enum */
+ *            states.
+ * Limits     those of the first enum */
 #ifndef PF_MODEL_STATE_H
 #define PF_MODEL_STATE_H
 

@@ -277,9 +277,11 @@ static void run_call(struct sim_executor *x, struct run *run) {
 
 static enum hop_execute_answer take(struct sim_executor *x, const struct hop_execute *item) {
   struct sim *sim = x->sim;
-  if (sim->removal != REMOVE_SEEN && seen_has(&x->seen, item->fence)) return HOP_EXECUTE_SEEN;
-  seen_put(&x->seen, item->fence);
-  if (slots_free(x) == 0) return HOP_EXECUTE_FULL;
+  if (sim->removal != REMOVE_SEEN && seen_has(&x->seen, item->fence))
+    return seen_refused(&x->seen, item->fence) ? HOP_EXECUTE_FULL : HOP_EXECUTE_SEEN;
+  bool full = slots_free(x) == 0;
+  seen_put(&x->seen, item->fence, full);
+  if (full) return HOP_EXECUTE_FULL;
   struct run *run = x->runs;
   while (run->state != RUN_FREE)
     run++;

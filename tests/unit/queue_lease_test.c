@@ -100,6 +100,43 @@ static void test_full_executor_costs_no_attempt(void **state) {
   assert_int_equal(attempt_of(w, 1), 1);
 }
 
+/* The executor answers each copy of a dispatch alike: `full` says that no copy was taken or will
+ * be, also if the answer to the first was lost. */
+static void test_full_after_a_lost_answer_costs_no_attempt(void **state) {
+  struct world *w = *state;
+  struct hop_job job = world_job(1);
+  job.retry.attempts = 1;
+  job.repeatable = false;
+  join(w);
+  put(w, &job);
+  struct pf_fence first = fence_of(w, 1);
+  struct queue_action action = world_expect(w, QUEUE_DISPATCH, 1);
+  queue_on_dispatch(w->queue, &action, QUEUE_NO_ANSWER, w->now_us);
+  world_pass(w, 51);
+  action = world_expect(w, QUEUE_DISPATCH, 1);
+  queue_on_dispatch(w->queue, &action, HOP_EXECUTE_FULL, w->now_us);
+  assert_int_equal(world_state(w, 1), JOB_READY);
+  world_beat(w, EXECUTOR, INCARNATION, 10, NULL, 0);
+  world_pass(w, 0);
+  take(w, 1);
+  assert_int_equal(attempt_of(w, 1), 1);
+  assert_false(pf_fence_eq(fence_of(w, 1), first));
+}
+
+/* What it cannot say of a dispatch that it was allowed to start. */
+static void test_full_after_start_is_not_believed(void **state) {
+  struct world *w = *state;
+  struct hop_job job = world_job(1);
+  job.repeatable = false;
+  join(w);
+  put(w, &job);
+  struct queue_action action = world_expect(w, QUEUE_DISPATCH, 1);
+  struct hop_held held = held_of(w, 1);
+  assert_true(queue_start(w->queue, &held, w->now_us));
+  queue_on_dispatch(w->queue, &action, HOP_EXECUTE_FULL, w->now_us);
+  assert_int_equal(world_state(w, 1), JOB_LEASED);
+}
+
 static void test_wrong_incarnation_is_a_lost_executor(void **state) {
   struct world *w = *state;
   struct queue_action action = dispatch_one(w);
@@ -202,6 +239,8 @@ int queue_lease_tests(void) {
       TEST(test_restart_counts_as_started),
       TEST(test_unanswered_dispatch_goes_again_with_the_same_fence),
       TEST(test_full_executor_costs_no_attempt),
+      TEST(test_full_after_a_lost_answer_costs_no_attempt),
+      TEST(test_full_after_start_is_not_believed),
       TEST(test_wrong_incarnation_is_a_lost_executor),
       TEST(test_one_host_gets_half_while_another_waits),
       TEST(test_one_host_alone_gets_everything),

@@ -31,11 +31,16 @@ struct held {
   enum certainty certainty;
 };
 
+struct seen_sim {
+  struct pf_fence fence;
+  bool refused;
+};
+
 struct executor_sim {
   uint64_t incarnation;
   struct held held[SLOTS];
   size_t count;
-  struct pf_fence *seen;
+  struct seen_sim *seen;
   size_t seen_count;
 };
 
@@ -118,20 +123,28 @@ static enum hop_result_answer origin_receive(struct sim *s, struct pf_job_id id)
 
 /* ---- executors ---- */
 
-static bool executor_seen(struct executor_sim *e, struct pf_fence fence) {
+/* The answer to an earlier copy; -1: there was none. */
+static int executor_seen(const struct executor_sim *e, struct pf_fence fence) {
   for (size_t i = 0; i < e->seen_count; i++)
-    if (pf_fence_eq(e->seen[i], fence)) return true;
+    if (pf_fence_eq(e->seen[i].fence, fence))
+      return e->seen[i].refused ? HOP_EXECUTE_FULL : HOP_EXECUTE_SEEN;
+  return -1;
+}
+
+static void executor_remember(struct executor_sim *e, struct pf_fence fence, bool refused) {
   e->seen = pf_realloc(e->seen, (e->seen_count + 1) * sizeof(*e->seen));
-  e->seen[e->seen_count++] = fence;
-  return false;
+  e->seen[e->seen_count++] = (struct seen_sim){fence, refused};
 }
 
 static int executor_take(
     struct sim *s, const struct queue_action *action, const struct hop_execute *item) {
   struct executor_sim *e = &s->executors[action->executor];
   if (action->incarnation != e->incarnation) return HOP_EXECUTE_WRONG_INCARNATION;
-  if (e->count == SLOTS || fault(s, 5)) return HOP_EXECUTE_FULL;
-  if (executor_seen(e, item->fence)) return HOP_EXECUTE_SEEN;
+  int seen = executor_seen(e, item->fence);
+  if (seen >= 0) return seen;
+  bool full = e->count == SLOTS || fault(s, 5);
+  executor_remember(e, item->fence, full);
+  if (full) return HOP_EXECUTE_FULL;
   e->held[e->count++] = (struct held){.held = {item->job, item->fence}, .last = item->last};
   s->jobs[item->job.local].attempts++;
   CHECK(s, item->attempt <= s->jobs[item->job.local].item.retry.attempts);
