@@ -46,6 +46,7 @@ struct app {
   int exit_code;
   int64_t opened_ms;
   uint64_t invariant_failures; /* must stay 0; see app_check */
+  uint64_t abandoned;          /* as logged last */
   struct pf_log_limit refused_items;
   struct pf_buf scratch; /* of one handler at a time */
 };
@@ -54,7 +55,7 @@ struct app {
 
 /* The queue's clock. */
 int64_t app_now_us(void);
-/* Looks at some of what must always hold; counts and logs what does not. */
+/* Looks at some of what must always hold; counts and logs what does not, and what was dropped. */
 void app_check(struct app *app);
 
 /* ---- main.c ---- */

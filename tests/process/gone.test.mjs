@@ -77,6 +77,7 @@ test('jobs of an origin that stays silent are dropped after --undelivered-keep-m
   const { system, client } = await loseOrigin(t, { args });
   await until(async () => (await sample(system, 'orchestrator', 'pf_abandoned_total')) === 2, 'both are dropped', 20_000);
   assert.equal((await http(`${url(system, 'orchestrator')}/v1/queue`)).body.jobs, 0);
+  assert.match(system.procs.orchestrator.stderr, /jobs_abandoned count=/);
   await system.restart('origin');
   await client.settled();
   for (const m of client.events.values()) assert.ok(['deadline', 'queue_lost'].includes(m.code), m.code);
