@@ -242,10 +242,11 @@ bool queue_start(struct queue *queue, const struct hop_held *held, int64_t now_u
 }
 
 /* "Malformed" says nothing about a copy that may have arrived earlier; "full" is the answer to all
- * copies (executor/seen.h), but not to one that was started. What is uncertain the heartbeats
- * decide: they list the job, or its lease ends as any other. */
+ * copies (executor/seen.h), so it cannot be true of one that was started or held. What is uncertain
+ * the heartbeats decide: they list the job, or its lease ends as any other. */
 static bool refusal_is_certain(struct job *job, int answer) {
-  if (!job->started && (job->tries == 0 || answer == HOP_EXECUTE_FULL)) return true;
+  bool held = job->started || job->taken;
+  if (!held && (job->tries == 0 || answer == HOP_EXECUTE_FULL)) return true;
   job->taken = true;
   job->beat = job->executor->beat;
   return false;

@@ -123,18 +123,24 @@ static void test_full_after_a_lost_answer_costs_no_attempt(void **state) {
   assert_false(pf_fence_eq(fence_of(w, 1), first));
 }
 
-/* What it cannot say of a dispatch that it was allowed to start. */
-static void test_full_after_start_is_not_believed(void **state) {
+/* It cannot be true of a dispatch that the executor has asked to start, or has listed. */
+static void test_full_is_not_believed_of_what_is_held(void **state) {
   struct world *w = *state;
-  struct hop_job job = world_job(1);
-  job.repeatable = false;
   join(w);
-  put(w, &job);
-  struct queue_action action = world_expect(w, QUEUE_DISPATCH, 1);
-  struct hop_held held = held_of(w, 1);
-  assert_true(queue_start(w->queue, &held, w->now_us));
-  queue_on_dispatch(w->queue, &action, HOP_EXECUTE_FULL, w->now_us);
-  assert_int_equal(world_state(w, 1), JOB_LEASED);
+  for (uint64_t i = 1; i <= 2; i++) {
+    struct hop_job job = world_job(i);
+    job.repeatable = false;
+    put(w, &job);
+    struct queue_action action = world_expect(w, QUEUE_DISPATCH, i);
+    struct hop_held held = held_of(w, i);
+    if (i == 1)
+      assert_true(queue_start(w->queue, &held, w->now_us));
+    else
+      assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1), 0);
+    queue_on_dispatch(w->queue, &action, HOP_EXECUTE_FULL, w->now_us);
+    assert_int_equal(world_state(w, i), JOB_LEASED);
+    world_beat(w, EXECUTOR, INCARNATION, 10, NULL, 0); /* not full any more */
+  }
 }
 
 static void test_wrong_incarnation_is_a_lost_executor(void **state) {
@@ -240,7 +246,7 @@ int queue_lease_tests(void) {
       TEST(test_unanswered_dispatch_goes_again_with_the_same_fence),
       TEST(test_full_executor_costs_no_attempt),
       TEST(test_full_after_a_lost_answer_costs_no_attempt),
-      TEST(test_full_after_start_is_not_believed),
+      TEST(test_full_is_not_believed_of_what_is_held),
       TEST(test_wrong_incarnation_is_a_lost_executor),
       TEST(test_one_host_gets_half_while_another_waits),
       TEST(test_one_host_alone_gets_everything),
