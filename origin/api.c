@@ -26,6 +26,8 @@ static bool next_segment(struct pf_slice *path, struct pf_slice *ret_segment) {
   return true;
 }
 
+#define LIST_DEFAULT 100
+
 static int64_t seconds_to_ms(const char *text) {
   char *end;
   double seconds = strtod(text, &end);
@@ -122,8 +124,17 @@ static void route_actors(
         prefer_wait_ms(request));
 }
 
+static bool limit_read(struct pf_buf *text, int64_t *ret_limit) {
+  char *end;
+  pf_buf_append(text, "", 1);
+  if (text->err || text->data[0] < '0' || text->data[0] > '9') return false;
+  *ret_limit = strtoll(text->data, &end, 10);
+  return !*end && *ret_limit <= CORE_LIST_MAX;
+}
+
 /* GET /v1/jobs?state=&limit=&after= */
 static void route_list(struct origin *origin, const struct web_request *request) {
+  int64_t count = LIST_DEFAULT;
   struct pf_buf state, limit, after;
   struct pf_job_id id = {0};
   pf_buf_init(&state, 64);
@@ -132,14 +143,17 @@ static void route_list(struct origin *origin, const struct web_request *request)
   web_query_param(request->query, "state", &state);
   bool limited = web_query_param(request->query, "limit", &limit);
   bool paged = web_query_param(request->query, "after", &after);
-  pf_buf_append(&limit, "", 1);
   if (request->method != WEB_GET)
     respond_no_method(origin, request, "GET");
   else if (paged && pf_job_id_parse(&id, after.data, after.len))
     respond_error(origin, request, 400, "bad_id", "a job id is 32 hex digits");
+  else if (limited && !limit_read(&limit, &count))
+    respond_error(origin, request, 400, "bad_query", "`limit` is a whole number, 0 to 1000");
+  else if (!core_state_known(pf_buf_view(&state)))
+    respond_error(origin, request, 400, "bad_query",
+        "`state` is one of pending, enqueued, received and parked");
   else
-    core_on_api_list(origin_enter(origin), request->id, pf_buf_view(&state),
-        limited && !limit.err ? strtoll(limit.data, NULL, 10) : 100, id);
+    core_on_api_list(origin_enter(origin), request->id, pf_buf_view(&state), count, id);
   pf_buf_done(&state);
   pf_buf_done(&limit);
   pf_buf_done(&after);

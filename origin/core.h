@@ -328,6 +328,7 @@ void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id
  * of after (all zero: from the beginning; 400 if it is of another origin); state empty = all.
  * Looked at page by page, however many there are. */
 #define CORE_LIST_MAX 1000
+bool core_state_known(struct pf_slice state); /* for core_on_api_list; empty is, too */
 void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit,
     struct pf_job_id after);
 /* Gives a parked job a new budget of runs. */

@@ -277,6 +277,13 @@ static int64_t count_listed(const struct core *core, struct pf_slice state) {
   return (int64_t)(core->jobs.count - unaccepted - core->accepted - core->job_count[JOB_PARKED]);
 }
 
+bool core_state_known(struct pf_slice state) {
+  static const char *const names[] = {"", "pending", "enqueued", "received", "parked"};
+  for (size_t i = 0; i < PF_COUNT(names); i++)
+    if (pf_slice_is(state, names[i])) return true;
+  return false;
+}
+
 static void listing_respond(struct core *core, struct listing *listing, bool more) {
   json_end_array(&listing->w);
   if (more) {

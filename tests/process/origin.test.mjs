@@ -102,6 +102,8 @@ test('origin', async (t) => {
       ['PUT', FETCH, '{}', {}, 405],
       ['GET', FETCH, undefined, {}, 405],
       ['GET', '/v1/jobs/xyz', undefined, {}, 400],
+      ...['', 'x', '-1', '1001', '10x', '99999999999999999999'].map((limit) => ['GET', `/v1/jobs?limit=${limit}`, undefined, {}, 400]),
+      ['GET', '/v1/jobs?state=done', undefined, {}, 400],
       ['GET', '/v1/jobs?after=', undefined, {}, 400],
       ['GET', '/v1/jobs?after=xyz', undefined, {}, 400],
       ['GET', `/v1/jobs?after=${id.slice(1)}`, undefined, {}, 400],
@@ -121,6 +123,8 @@ test('origin', async (t) => {
       assert.equal(answer.json.error.code === 'unsupported_media_type', status === 415);
       assert.ok(answer.json.error.message.length > 5);
     }
+    for (const query of ['limit=0', 'limit=1000', 'state=', ...['pending', 'enqueued', 'received', 'parked'].map((state) => `state=${state}`)])
+      assert.equal((await fetch(`${origin.url}/v1/jobs?${query}`)).status, 200, query);
   });
 
   await t.test('its listener for processes speaks one version', async () => {
