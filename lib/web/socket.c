@@ -56,6 +56,7 @@ static void outbox_clear(struct socket *s) {
   else
     pf_buf_clear(&s->out);
   s->out_at = 0;
+  conn_unread(&s->base, 0);
 }
 
 /* Whole frames, up to one write's worth, at least one: between two writes lws may put a pong. */
@@ -88,6 +89,7 @@ static void outbox_append(struct socket *s, unsigned char first, struct pf_slice
   }
   pf_buf_append(&s->out, head, head_len);
   pf_buf_slice(&s->out, payload);
+  conn_unread(&s->base, outbox_left(s));
   outbox_wake(s);
 }
 
@@ -114,11 +116,12 @@ void web_ws_send(struct web *web, uint64_t ws, struct pf_slice text) {
   if (outbox_left(s) + FRAME_HEAD_MAX + text.len <= s->base.listener->config.limits.outbox_max) {
     web->stats.frames_out++;
     outbox_append(s, FRAME_TEXT, text);
-    if (!s->out.err) return;
+    if (!s->out.err) {
+      conn_make_room(&s->base);
+      return;
+    }
   }
-  web->stats.slow_readers++;
-  outbox_clear(s); /* what it has not read by now would only keep the close from it */
-  socket_close(s, 1013, "reading too slowly");
+  socket_stall(s);
 }
 
 void web_ws_close(struct web *web, uint64_t ws, int code, const char *reason) {
@@ -188,6 +191,13 @@ void socket_adopt(
   pf_buf_done(&request);
   if (!wsi && web->adopting == s && !s->wsi) socket_gone(s); /* lws has closed fd */
   web->adopting = NULL;
+}
+
+void socket_stall(struct socket *s) {
+  outbox_clear(s); /* what it has not read by now would only keep the close from it */
+  if (s->closing) return;
+  s->base.listener->web->stats.slow_readers++;
+  socket_close(s, 1013, "reading too slowly");
 }
 
 static void socket_alive(struct socket *s) {
@@ -266,10 +276,12 @@ static int on_writeable(struct socket *s) {
   unsigned char *data = (unsigned char *)s->out.data + s->out_at;
   if (lws_write(s->wsi, data, len, LWS_WRITE_HTTP) < (int)len) return -1;
   s->out_at += len;
-  if (outbox_left(s) == 0)
+  if (outbox_left(s) == 0) {
     outbox_clear(s);
-  else
+  } else {
+    conn_unread(&s->base, outbox_left(s));
     outbox_wake(s);
+  }
   return 0;
 }
 
