@@ -1,3 +1,5 @@
+#include <sys/socket.h>
+
 #include "web/conn.h"
 
 /* ---- ids ---- */
@@ -75,13 +77,20 @@ void conn_unread(struct conn *c, size_t bytes) {
   pf_list_push(&l->unread, &c->unread);
 }
 
+void conn_give_up(int fd) {
+  const struct linger none = {.l_onoff = 1};
+  (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none)); /* else it takes longer */
+}
+
 /* Calls no handler of the application: it may be what called us. */
 static void conn_stall(struct conn *c) {
   if (conn_is_socket(c)) {
     socket_stall(pf_container_of(c, struct socket, base));
   } else {
+    struct httpd_conn *http = pf_container_of(c, struct httpd_conn, base);
     c->listener->web->stats.slow_readers++;
-    httpd_close(pf_container_of(c, struct httpd_conn, base));
+    conn_give_up(http->fd);
+    httpd_close(http);
   }
 }
 
@@ -118,7 +127,7 @@ void conn_timers(struct web_listener *l, uint64_t now_ms) {
     int after_s;
   } timers[] = {{CONN_HEADER, limits->header_s}, {CONN_IDLE, limits->idle_s},
       {CONN_LINGER, WEB_LINGER_S}, {CONN_PINGED, limits->pong_s}, {CONN_OPEN, limits->ping_s},
-      {CONN_CLOSING, WEB_CLOSE_S}};
+      {CONN_CLOSING, limits->close_s}};
   for (size_t i = 0; i < PF_COUNT(timers); i++) {
     struct pf_list *phase = &l->phases[timers[i].phase];
     while (!pf_list_empty(phase)) { /* not a walk: a handler may move any connection meanwhile */

@@ -22,9 +22,11 @@
 #include "web/web.h"
 
 enum {
-  WEB_IO_BYTES = 64 << 10,  /* of one read, and of one write to a WebSocket */
+  WEB_IO_BYTES = 64 << 10, /* of one read, and of one write to a WebSocket */
+  /* lws has so much for each WebSocket as long as it is there, and a piece of a message that it
+   * hands over is no longer. Messages of more are put together in a copy. */
+  WEB_RX_BYTES = 4 << 10,
   WEB_LINGER_S = 2,         /* for the client to see the last answer before its bytes are refused */
-  WEB_CLOSE_S = 5,          /* for the closing handshake of a WebSocket */
   WEB_KEEP_BYTES = 16 << 10 /* memory that a connection keeps for its next message */
 };
 
@@ -121,6 +123,8 @@ struct conn *conn_find(const struct web *web, uint64_t id);
 void conn_unread(struct conn *c, size_t bytes);
 /* After more wait for c: others that take nothing make room, if that is too much. */
 void conn_make_room(struct conn *c);
+/* The end of a connection without more ado: what the kernel has for the client goes with it. */
+void conn_give_up(int fd);
 /* Acts on all whose time is up. */
 void conn_timers(struct web_listener *l, uint64_t now_ms);
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "web/conn.h"
 
@@ -213,6 +214,10 @@ void socket_expire(struct socket *s) {
     return;
   }
   conn_enter(&s->base, CONN_CLOSING); /* lws may need another while */
+  /* lws first wants to get rid of what the kernel has not taken: it never will, and so fails now.
+   */
+  conn_give_up(lws_get_socket_fd(s->wsi));
+  (void)shutdown(lws_get_socket_fd(s->wsi), SHUT_RDWR);
   lws_set_timeout(s->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
 }
 
@@ -323,11 +328,11 @@ static int on_event(
 const struct lws_protocols socket_protocols[] = {
     {.name = "none",
         .callback = on_event,
-        .rx_buffer_size = WEB_IO_BYTES,
+        .rx_buffer_size = WEB_RX_BYTES,
         .tx_packet_size = WEB_IO_BYTES},
     {.name = WEB_SUBPROTOCOL,
         .callback = on_event,
-        .rx_buffer_size = WEB_IO_BYTES,
+        .rx_buffer_size = WEB_RX_BYTES,
         .tx_packet_size = WEB_IO_BYTES},
     {0},
 };

@@ -30,6 +30,7 @@ const struct web_limits web_limits_default = {.body_max = 1 << 20,
     .ping_s = 30,
     .pong_s = 10,
     .stall_s = 60,
+    .close_s = 5,
     .idle_s = 300,
     .header_s = 10,
     .body_bytes_per_s = 1024,
@@ -135,6 +136,7 @@ static void limits_of_test(struct web_limits *limits) {
   limits->header_s = (int)pf_fault_limit("web.header_s", limits->header_s);
   limits->body_grace_s = (int)pf_fault_limit("web.body_grace_s", limits->body_grace_s);
   limits->stall_s = (int)pf_fault_limit("web.stall_s", limits->stall_s);
+  limits->close_s = (int)pf_fault_limit("web.close_s", limits->close_s);
   limits->idle_s = (int)pf_fault_limit("web.idle_s", limits->idle_s);
   limits->ping_s = (int)pf_fault_limit("web.ping_s", limits->ping_s);
   limits->pong_s = (int)pf_fault_limit("web.pong_s", limits->pong_s);

@@ -18,8 +18,8 @@
  *            stall_s, is closed with 1013, one that does not answer a ping is cut off. Exception:
  *            lws 4.1.6 takes frames without a mask. A mask protects proxies from scripts, not this
  *            server.
- * Memory     What waits for all clients of a listener together is bounded, too (unread_max): above it
- *            those are given up that have taken nothing for longest. */
+ * Memory     What waits for all clients of a listener together is bounded, too (unread_max): above
+ * it those are given up that have taken nothing for longest. */
 #ifndef PF_WEB_WEB_H
 #define PF_WEB_WEB_H
 
@@ -47,13 +47,14 @@ struct web_limits {
   unsigned connections_max;
   int ping_s, pong_s;        /* idle sockets are pinged after ping_s and closed after pong_s more */
   int stall_s;               /* waiting bytes of which a client takes none */
+  int close_s;               /* for the closing handshake of a WebSocket */
   int idle_s;                /* kept-alive connections without requests; clients give up first */
   int header_s;              /* headers complete within */
   unsigned body_bytes_per_s; /* averaged, after the grace */
   int body_grace_s;
 };
-/* 1 MiB, 1 MiB, 4 MiB, 1 GiB, 1024, 20000, 30, 10, 60, 300, 10, 1024, 5. Fault builds take others from
- * PF_LIMIT (base/fault.h), as in web.stall_s:1. */
+/* 1 MiB, 1 MiB, 4 MiB, 1 GiB, 1024, 20000, 30, 10, 60, 5, 300, 10, 1024, 5. Fault builds take
+ * others from PF_LIMIT (base/fault.h), as in web.stall_s:1. */
 extern const struct web_limits web_limits_default;
 
 struct web_request {

@@ -375,6 +375,36 @@ static void test_reader_that_only_talks(void **state) {
   fixture_done(&f);
 }
 
+/* lws keeps what the kernel did not take of a write, and would flush it before it lets go. */
+static void test_deaf_readers_are_all_cut_off(void **state) {
+  (void)state;
+  enum { COUNT = 8, ROUNDS = 400, FRAME = 60000 };
+  struct fixture f;
+  fixture_init(&f);
+  f.config.limits.ping_s = f.config.limits.pong_s = f.config.limits.close_s =
+      f.config.limits.stall_s = 1;
+  f.config.limits.outbox_max = 1 << 20;
+  fixture_listen(&f);
+  char *text = calloc(1, FRAME);
+  assert_non_null(text);
+  memset(text, 'd', FRAME);
+  int fds[COUNT];
+  for (int i = 0; i < COUNT; i++)
+    fds[i] = dial_socket(&f);
+  for (int round = 0; round < ROUNDS; round++) {
+    for (int i = 0; i < COUNT; i++)
+      web_ws_send(f.web, f.sockets[i], pf_slice(text, (size_t)(FRAME - 1237 * i)));
+    uv_run(&f.loop, UV_RUN_NOWAIT);
+  }
+  assert_int_equal(stats_of(&f).slow_readers, COUNT);
+  fixture_await(&f, &f.close_count, COUNT);
+  assert_int_equal(stats_of(&f).connections, 0);
+  free(text);
+  for (int i = 0; i < COUNT; i++)
+    close(fds[i]);
+  fixture_done(&f);
+}
+
 /* What waits for all together: at the limit, and one byte more. */
 static void test_readers_make_room(void **state) {
   (void)state;
@@ -549,6 +579,7 @@ int main(void) {
       cmocka_unit_test(test_fragment_limit),
       cmocka_unit_test(test_slow_reader),
       cmocka_unit_test(test_reader_that_only_talks),
+      cmocka_unit_test(test_deaf_readers_are_all_cut_off),
       cmocka_unit_test(test_readers_make_room),
       cmocka_unit_test(test_close_from_both_sides),
       cmocka_unit_test(test_ping_and_silence),
