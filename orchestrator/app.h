@@ -39,8 +39,9 @@ struct app {
   struct web *web;
   struct dispatch *dispatch;
   struct turn turn;
-  bool draining; /* nothing goes out any more */
-  bool stopped;  /* nothing is written any more */
+  unsigned callers_max; /* connections to our listener */
+  bool draining;        /* nothing goes out any more */
+  bool stopped;         /* nothing is written any more */
   int exit_code;
   int64_t opened_ms;
   uint64_t invariant_failures; /* must stay 0; see app_check */
