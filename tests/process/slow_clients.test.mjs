@@ -9,7 +9,7 @@ import { RawConnection } from './lib/raw.mjs';
 import { http, startSystem } from './lib/system.mjs';
 import { connectWs } from './lib/ws_client.mjs';
 
-const SHORT = { PF_LIMIT: 'web.header_s:1,web.body_grace_s:1,web.stall_s:1,web.close_s:1,web.ping_s:1,web.pong_s:1' };
+const SHORT = { PF_LIMIT: 'web.header_s:1,web.body_grace_s:1,web.stall_s:1,web.close_s:1,web.ping_s:1,web.pong_s:2' };
 const EACH = 20; // clients of a kind, at each listener
 const DRIP_MS = 100; // a byte each: far below the 1,024 bytes a second that a body has to bring
 const KEPT = 6; // connections between the processes and from this test, that come and go

@@ -664,9 +664,10 @@ static void test_answers_that_nobody_reads(void **state) {
 /* Slowly, but more than nothing: as long as it takes. */
 static void test_answer_read_slowly(void **state) {
   (void)state;
+  enum { STALL_S = 3, PARTS = 16, PAUSE_MS = 250 };
   struct fixture f;
   fixture_init(&f);
-  f.config.limits.stall_s = 1;
+  f.config.limits.stall_s = STALL_S;
   fixture_listen(&f);
   size_t len = 24 << 20, got = 0;
   char *body = calloc(1, len);
@@ -677,12 +678,12 @@ static void test_answer_read_slowly(void **state) {
   struct answer a = client_answer(&f, fd, false);
   assert_int_equal(a.status, 200);
   int64_t begin = pf_clock_mono_ms();
-  for (; got < len; got += len / 16) { /* about 3 s, and no more than 200 ms without a byte */
-    assert_true(client_read(&f, fd, body, len / 16));
-    for (int64_t pause = pf_clock_mono_ms(); pf_clock_mono_ms() - pause < 200;)
+  for (; got < len; got += len / PARTS) {
+    assert_true(client_read(&f, fd, body, len / PARTS));
+    for (int64_t pause = pf_clock_mono_ms(); pf_clock_mono_ms() - pause < PAUSE_MS;)
       fixture_turn(&f, -1);
   }
-  assert_true(pf_clock_mono_ms() - begin > 2000);
+  assert_true(pf_clock_mono_ms() - begin > STALL_S * 1000);
   free(body);
   close(fd);
   fixture_done(&f);
