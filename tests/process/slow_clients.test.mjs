@@ -106,8 +106,10 @@ test('clients that do not read', async (t) => {
     for (let i = 0; i < count; i++) ws.send({ type: 'start-fetch', url: `${system.target}/bytes/700000`, include: ['body'] });
   };
   const reader = await connectWs(t, system.wsUrl); // what that costs with one who reads: caches, results that are kept
-  flood(reader, 32);
-  await reader.count((m) => m.type === 'result' && m.success, 32);
+  for (let done = 4; done <= 32; done += 4) { // so few that a busy machine does not make it a slow one
+    flood(reader, 4);
+    await reader.count((m) => m.type === 'result' && m.success, done);
+  }
   await reader.close();
   const before = await gauges(procs);
   const begun = fetches();
