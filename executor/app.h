@@ -54,6 +54,7 @@ struct app {
   uint64_t id, incarnation; /* id: of the advertised URL; incarnation: of this start */
   char url[HOP_URL_MAX];    /* as advertised */
   size_t slots;
+  unsigned callers_max; /* connections to our listener */
   bool draining;
 
   struct pf_lag lag;

@@ -254,6 +254,7 @@ int control_open(struct app *app, struct pf_error *reterr) {
       .limits = web_limits_default,
       .handlers = {.arg = app, .on_request = control_on_request}};
   config.limits.body_max = CONTROL_BODY_MAX;
+  config.limits.connections_max = app->callers_max;
   struct pf_listen_addr bound;
   int err = web_listen(app->web, &config, &bound, reterr);
   if (err) return err;

@@ -15,9 +15,9 @@
 #include "loop/listen.h"
 #include "wire/batch.h"
 
-#define FILES_BESIDES_SLOTS                                                                        \
-  1024 /* idle connections, sockets of the other processes, epoll sets                             \
-        */
+/* Idle connections, epoll sets, and sockets of the other processes: half of them for those who
+ * call. */
+#define FILES_BESIDES_SLOTS 1024
 
 bool app_may_act(const struct app *app) {
   return pf_clock_mono_ms() < app->lease_until_ms;
@@ -69,13 +69,11 @@ static void app_on_drain(void *arg) {
 
 /* Each slot needs a descriptor. */
 static void app_size_slots(struct app *app) {
-  size_t wanted = (size_t)app->config.slots + FILES_BESIDES_SLOTS;
-  size_t files = pf_open_files_raise(wanted);
-  app->slots = (size_t)app->config.slots;
-  if (files >= wanted) return;
-  size_t possible = files > 2 * FILES_BESIDES_SLOTS ? files - FILES_BESIDES_SLOTS : files / 2;
-  if (possible < app->slots) app->slots = possible;
-  pf_log(&app->log, PF_LOG_WARN, "open_files_limit", "files=%zu slots=%zu", files, app->slots);
+  size_t others, slots = (size_t)app->config.slots;
+  app->slots = pf_open_files_share(slots, FILES_BESIDES_SLOTS, &others);
+  app->callers_max = (unsigned)(others / 2);
+  if (app->slots < slots)
+    pf_log(&app->log, PF_LOG_WARN, "open_files_limit", "slots=%zu", app->slots);
 }
 
 static void batch_head_none(void *arg, struct pf_buf *head) {
@@ -150,6 +148,7 @@ int main(int argc, char **argv) {
   app->log = (struct pf_log){
       .role = "executor", .level = (enum pf_log_level)app->config.log_level, .fd = 2};
   app_size_slots(app);
+  pf_alloc_give_back();
   pf_loop_check(uv_loop_init(&app->loop));
   pf_signals_open(&app->signals, &app->loop, app_on_drain, app);
   pf_lag_open(&app->lag, &app->loop);

@@ -359,6 +359,7 @@ int api_open(struct app *app, struct pf_error *reterr) {
       .limits = web_limits_default,
       .handlers = {.arg = app, .on_request = api_on_request}};
   config.limits.body_max = BODY_MAX;
+  config.limits.connections_max = app->callers_max;
   struct pf_listen_addr bound;
   int err = web_listen(app->web, &config, &bound, reterr);
   if (err) return err;

@@ -39,7 +39,8 @@ struct app {
   struct web *web;
   struct dispatch *dispatch; /* NULL: nothing goes out any more */
   struct turn turn;
-  bool draining; /* no new leases */
+  unsigned callers_max; /* connections to our listener */
+  bool draining;        /* no new leases */
   int64_t drain_until_us;
   uv_timer_t drain;
   bool stopped; /* nothing is written any more */

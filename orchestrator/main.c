@@ -16,7 +16,8 @@
 #include "orchestrator/app.h"
 #include "web/web.h"
 
-#define OPEN_FILES 65536
+#define CALLERS_MAX 20000   /* connections of origins, executors and operators */
+#define FILES_BESIDES 45000 /* connections to them, the database */
 #define SCRATCH_MAX ((size_t)64 << 10)
 #define DRAIN_LOOK_MS 10 /* how often a process that is to end looks whether it can */
 
@@ -203,7 +204,9 @@ int main(int argc, char **argv) {
   }
   app.log = (struct pf_log){
       .role = "orchestrator", .level = (enum pf_log_level)app.config.log_level, .fd = 2};
-  (void)pf_open_files_raise(OPEN_FILES);
+  pf_alloc_give_back();
+  size_t others, callers = pf_open_files_share(CALLERS_MAX, FILES_BESIDES, &others);
+  app.callers_max = (unsigned)callers;
   pf_loop_check(uv_loop_init(&loop));
   if (app_open(&app, &why)) {
     fprintf(stderr, "proxyfetch-orchestrator: %s\n", why.text);

@@ -353,6 +353,7 @@ static int listen_both(struct origin *origin, struct pf_error *reterr) {
       .limits = config->web,
       .handlers = {.arg = origin, .on_request = api_on_internal_request}};
   internal.limits.body_max = API_INTERNAL_BODY_MAX;
+  internal.limits.connections_max = config->internal_connections_max;
   int err = web_listen(origin->web, &internal, &origin->internal_bound, reterr);
   if (!err) err = web_listen(origin->web, &clients, &origin->bound, reterr);
   return err;

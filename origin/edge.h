@@ -29,7 +29,8 @@ struct origin_config {
   int64_t reserve_bytes;
   const char *const *allowed_origins, *const *allowed_hosts;
   struct core_limits limits;
-  struct web_limits web;
+  struct web_limits web; /* of both listeners, but for */
+  unsigned internal_connections_max;
 };
 
 struct origin {

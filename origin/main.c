@@ -11,6 +11,8 @@
 #include "wire/hop.h"
 
 #define PROGRAM "proxyfetch-origin"
+/* The internal listener's connections, and our own: half of them for each. */
+#define FILES_BESIDES_CLIENTS 4096
 
 struct config {
   struct pf_listen_addr listen, internal_listen;
@@ -19,7 +21,7 @@ struct config {
   bool check;
   char *restore;
   struct pf_option_list allow_origin, allow_host;
-  int64_t connections_max, outbox_bytes_max, disk_reserve;
+  int64_t connections_max, outbox_bytes_max, unread_bytes_max, disk_reserve;
   struct core_limits limits;
 };
 
@@ -46,9 +48,12 @@ static const struct pf_option options[] = {
     {"allow-host", 0, PF_OPT_LIST, FIELD(allow_host), "HOST", NULL, 0, 0, NULL,
         "A further Host under which clients reach us; may be repeated."},
     {"connections-max", 0, PF_OPT_INT, FIELD(connections_max), NULL, "20000", 1, 1000000, NULL,
-        "Client connections at one time."},
+        "Client connections at one time, also bounded by the limit of open files."},
     {"outbox-bytes-max", 0, PF_OPT_INT, FIELD(outbox_bytes_max), "bytes", "4m", 65536, 1 << 30,
         NULL, "What may wait for a client that reads slowly before it is closed (1013)."},
+    {"unread-bytes-max", 0, PF_OPT_INT, FIELD(unread_bytes_max), "bytes", "1g", 65536,
+        (int64_t)1 << 40, NULL,
+        "What may wait for all clients; above it those go that have read nothing for longest."},
     {"pending-max", 0, PF_OPT_INT, FIELD(limits.pending_max), NULL, "250000", 1, 100000000, NULL,
         "Fetches that are not done; more are refused with busy."},
     {"pending-bytes-max", 0, PF_OPT_INT, FIELD(limits.pending_bytes_max), "bytes", "256m", 1,
@@ -110,13 +115,24 @@ static int url_check(char *url, const char *option) {
   return err;
 }
 
+/* Clients must not take the descriptors that their fetches need. */
+static void share_files(
+    const struct config *config, struct origin_config *origin, const struct pf_log *log) {
+  size_t others, clients = pf_open_files_share(
+                     (size_t)config->connections_max, FILES_BESIDES_CLIENTS, &others);
+  if (clients < (size_t)config->connections_max)
+    pf_log(log, PF_LOG_WARN, "open_files_limit", "connections_max=%zu", clients);
+  origin->web.connections_max = (unsigned)clients;
+  origin->internal_connections_max = (unsigned)(others / 2);
+}
+
 static int serve(const struct config *config, const struct pf_log *log, struct pf_error *reterr) {
   char data[PF_DATA_DIR_MAX];
   int err = pf_data_dir(data, config->data, "origin", reterr);
   if (err) return PF_EXIT_START;
   struct web_limits web = web_limits_default;
-  web.connections_max = (unsigned)config->connections_max;
   web.outbox_max = (size_t)config->outbox_bytes_max;
+  web.unread_max = (size_t)config->unread_bytes_max;
   web.frame_max = WIRE_FRAME_MAX;
   web.body_max = 2 * WIRE_REQUEST_BODY_MAX; /* the request's body as base64, and the rest */
   struct origin_config origin_config = {.listen = config->listen,
@@ -130,7 +146,8 @@ static int serve(const struct config *config, const struct pf_log *log, struct p
       .allowed_hosts = (const char *const *)config->allow_host.items,
       .limits = config->limits,
       .web = web};
-  pf_open_files_raise((unsigned long)config->connections_max + 256);
+  share_files(config, &origin_config, log);
+  pf_alloc_give_back();
   uv_loop_t loop;
   pf_loop_check(uv_loop_init(&loop));
   struct origin *origin = pf_alloc(sizeof(*origin));

@@ -70,14 +70,11 @@ static int serve(const struct config *config, const struct pf_log *log, struct p
       .idle_ms = config->idle_ms,
       .drain_ms = config->drain_ms,
   };
-  size_t files = pf_open_files_raise(limits.connections_max + FILES_BESIDES_CONNECTIONS);
-  if (files < limits.connections_max + FILES_BESIDES_CONNECTIONS) {
-    limits.connections_max = files > 2 * FILES_BESIDES_CONNECTIONS
-                                 ? files - FILES_BESIDES_CONNECTIONS
-                                 : FILES_BESIDES_CONNECTIONS;
-    pf_log(log, PF_LOG_DEBUG, "open_files_limit", "files=%zu connections_max=%zu", files,
-        limits.connections_max);
-  }
+  size_t others,
+      possible = pf_open_files_share(limits.connections_max, FILES_BESIDES_CONNECTIONS, &others);
+  if (possible < limits.connections_max)
+    pf_log(log, PF_LOG_DEBUG, "open_files_limit", "connections_max=%zu", possible);
+  limits.connections_max = possible;
 
   uv_loop_t loop;
   PF_ASSERT(uv_loop_init(&loop) == 0);

@@ -1,5 +1,6 @@
 #include "base/err.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,4 +65,10 @@ char *pf_memdup(const void *data, size_t len) {
   if (len) memcpy(copy, data, len);
   copy[len] = '\0';
   return copy;
+}
+
+void pf_alloc_give_back(void) {
+  /* Either of them alone would make glibc choose the other anew. */
+  (void)mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  (void)mallopt(M_TRIM_THRESHOLD, 16 << 20);
 }

@@ -80,5 +80,8 @@ char *pf_strdup(const char *text);
 char *pf_memdup(const void *data, size_t len); /* adds a NUL behind the copy */
 /* The same end where a library could not get its memory: a log line, and PF_EXIT_MEMORY. */
 __attribute__((noreturn)) void pf_out_of_memory(void);
+/* Once at the start of a process that lives long: large blocks go back to the system when they are
+ * freed. glibc learns to keep them otherwise, and the more the larger they were. */
+void pf_alloc_give_back(void);
 
 #endif

@@ -60,10 +60,25 @@ void pf_fault_hit(const char *label) {
   pthread_mutex_unlock(&faults.lock);
 }
 
+int64_t pf_fault_limit(const char *name, int64_t value) {
+  const char *at = getenv("PF_LIMIT");
+  size_t len = strlen(name);
+  for (; at; at = strchr(at, ',')) {
+    at += *at == ',';
+    if (strncmp(at, name, len) == 0 && at[len] == ':') return strtoll(at + len + 1, NULL, 10);
+  }
+  return value;
+}
+
 #else
 
 void pf_fault_hit(const char *label) {
   (void)label;
+}
+
+int64_t pf_fault_limit(const char *name, int64_t value) {
+  (void)name;
+  return value;
 }
 
 #endif

@@ -2,12 +2,15 @@
  *
  * With -DPF_FAULTS the environment decides: PF_CRASH=name:n ends the process by _exit(137) at the
  * n-th hit of that label; name:n:stop stops it with SIGSTOP instead. PF_FAULT_LOG=FILE records each
- * label's first hit, so that a test can prove that a point was reached.
+ * label's first hit, so that a test can prove that a point was reached. PF_LIMIT=name:value,… puts
+ * other values in the place of limits that no test can wait for, or fill.
  *
  * Threads    any
  * Limits     Labels are compared by content; 64 different ones are counted. */
 #ifndef PF_BASE_FAULT_H
 #define PF_BASE_FAULT_H
+
+#include <stdint.h>
 
 #ifdef PF_FAULTS
 #define PF_FAULT(label) pf_fault_hit(label)
@@ -16,5 +19,7 @@
 #endif
 
 void pf_fault_hit(const char *label);
+/* The value that the environment has for this limit; in a normal build the one that is given. */
+int64_t pf_fault_limit(const char *name, int64_t value);
 
 #endif

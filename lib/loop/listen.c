@@ -119,3 +119,11 @@ unsigned long pf_open_files_raise(unsigned long at_most) {
   struct rlimit raised = {.rlim_cur = wanted, .rlim_max = limit.rlim_max};
   return setrlimit(RLIMIT_NOFILE, &raised) ? limit.rlim_cur : wanted;
 }
+
+size_t pf_open_files_share(size_t wanted, size_t others, size_t *ret_others) {
+  size_t files = pf_open_files_raise(wanted + others);
+  size_t possible = files > 2 * others ? files - others : files / 2;
+  if (files >= wanted + others || possible > wanted) possible = wanted;
+  *ret_others = files - possible < others ? files - possible : others;
+  return possible;
+}

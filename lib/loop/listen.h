@@ -36,5 +36,10 @@ void pf_listen_announce(const char *program, const struct pf_listen_addr *bound)
 /* Raises this process's soft limit of open files to the hard one, but not above at_most. Returns
  * the limit in force, which may be lower than wanted. */
 unsigned long pf_open_files_raise(unsigned long at_most);
+/* The same for a process that has `wanted` of one kind (connections, transfers) and up to `others`
+ * besides. Returns how many of the wanted there may be so that the others fit, too: fewer if the
+ * limit is too low, and half of it if it is so low that the others alone would take it.
+ * *ret_others: how many others there may be. */
+size_t pf_open_files_share(size_t wanted, size_t others, size_t *ret_others);
 
 #endif

@@ -1,3 +1,5 @@
+#include <sys/socket.h>
+
 #include "web/conn.h"
 
 /* ---- ids ---- */
@@ -38,6 +40,7 @@ void conn_init(struct conn *c, struct web_listener *listener, enum conn_phase ph
   c->listener = listener;
   c->phase = phase;
   pf_list_init(&c->link);
+  pf_list_init(&c->unread);
   conn_enter(c, phase);
   listener->connections++;
   listener->web->stats.connections++;
@@ -45,6 +48,7 @@ void conn_init(struct conn *c, struct web_listener *listener, enum conn_phase ph
 
 void conn_done(struct conn *c) {
   conn_release(c);
+  conn_unread(c, 0);
   pf_list_del(&c->link);
   PF_ASSERT(c->listener->connections > 0);
   c->listener->connections--;
@@ -56,6 +60,55 @@ static void conn_expire(struct conn *c) {
     socket_expire(pf_container_of(c, struct socket, base));
   else
     httpd_expire(pf_container_of(c, struct httpd_conn, base));
+}
+
+/* ---- what waits for clients ---- */
+
+void conn_unread(struct conn *c, size_t bytes) {
+  struct web_listener *l = c->listener;
+  bool moves = bytes < c->unread_bytes || c->unread_bytes == 0;
+  l->unread_bytes += bytes - c->unread_bytes;
+  l->web->stats.unread += bytes - c->unread_bytes;
+  c->unread_bytes = bytes;
+  if (!moves) return;
+  pf_list_del(&c->unread);
+  if (bytes == 0) return;
+  c->unread_ms = uv_now(l->web->loop);
+  pf_list_push(&l->unread, &c->unread);
+}
+
+void conn_give_up(int fd) {
+  const struct linger none = {.l_onoff = 1};
+  (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none)); /* else it takes longer */
+}
+
+/* Calls no handler of the application: it may be what called us. */
+static void conn_stall(struct conn *c) {
+  if (conn_is_socket(c)) {
+    socket_stall(pf_container_of(c, struct socket, base));
+  } else {
+    struct httpd_conn *http = pf_container_of(c, struct httpd_conn, base);
+    c->listener->web->stats.slow_readers++;
+    conn_give_up(http->fd);
+    httpd_close(http);
+  }
+}
+
+void conn_make_room(struct conn *c) {
+  struct web_listener *l = c->listener;
+  while (l->unread_bytes > l->config.limits.unread_max) {
+    struct conn *oldest = pf_container_of(l->unread.next, struct conn, unread);
+    if (oldest == c) return; /* its own limits bound it */
+    conn_stall(oldest);
+  }
+}
+
+static void conn_stall_timers(struct web_listener *l, uint64_t now_ms) {
+  while (!pf_list_empty(&l->unread)) {
+    struct conn *c = pf_container_of(l->unread.next, struct conn, unread);
+    if (now_ms - c->unread_ms < (uint64_t)l->config.limits.stall_s * 1000) break;
+    conn_stall(c);
+  }
 }
 
 /* A body may come slowly, but not so slowly that holding many connections costs nothing. */
@@ -72,9 +125,9 @@ void conn_timers(struct web_listener *l, uint64_t now_ms) {
   const struct {
     enum conn_phase phase;
     int after_s;
-  } timers[] = {{CONN_HEADER, limits->header_s}, {CONN_RESPOND, WEB_STALL_S},
-      {CONN_IDLE, WEB_IDLE_S}, {CONN_LINGER, WEB_LINGER_S}, {CONN_PINGED, limits->pong_s},
-      {CONN_OPEN, limits->ping_s}, {CONN_CLOSING, WEB_CLOSE_S}};
+  } timers[] = {{CONN_HEADER, limits->header_s}, {CONN_IDLE, limits->idle_s},
+      {CONN_LINGER, WEB_LINGER_S}, {CONN_PINGED, limits->pong_s}, {CONN_OPEN, limits->ping_s},
+      {CONN_CLOSING, limits->close_s}};
   for (size_t i = 0; i < PF_COUNT(timers); i++) {
     struct pf_list *phase = &l->phases[timers[i].phase];
     while (!pf_list_empty(phase)) { /* not a walk: a handler may move any connection meanwhile */
@@ -88,4 +141,5 @@ void conn_timers(struct web_listener *l, uint64_t now_ms) {
     struct conn *c = pf_container_of(it, struct conn, link);
     if (body_too_slow(c, now_ms)) conn_expire(c);
   }
+  conn_stall_timers(l, now_ms);
 }

@@ -22,11 +22,11 @@
 #include "web/web.h"
 
 enum {
-  WEB_IO_BYTES = 64 << 10,  /* of one read, and of one write to a WebSocket */
-  WEB_IDLE_S = 300,         /* a kept-alive connection without requests; clients give up first */
-  WEB_STALL_S = 60,         /* an answer of which nothing is taken */
+  WEB_IO_BYTES = 64 << 10, /* of one read, and of one write to a WebSocket */
+  /* lws has so much for each WebSocket as long as it is there, and a piece of a message that it
+   * hands over is no longer. Messages of more are put together in a copy. */
+  WEB_RX_BYTES = 4 << 10,
   WEB_LINGER_S = 2,         /* for the client to see the last answer before its bytes are refused */
-  WEB_CLOSE_S = 5,          /* for the closing handshake of a WebSocket */
   WEB_KEEP_BYTES = 16 << 10 /* memory that a connection keeps for its next message */
 };
 
@@ -57,6 +57,8 @@ struct web_listener {
   char name[PF_ADDR_TEXT];
   struct lws_vhost *vhost;
   struct pf_list phases[CONN_PHASES];
+  struct pf_list unread; /* conn.unread, who has taken nothing for longest first */
+  size_t unread_bytes;
   unsigned connections;
   bool paused; /* out of descriptors: no accepting until the next tick */
   uv_poll_t polls[PF_ADDR_MAX];
@@ -99,6 +101,9 @@ struct conn {
   struct pf_list link; /* in listener->phases[phase] */
   enum conn_phase phase;
   uint64_t since_ms; /* entry into the phase, or the latest sign of life in it */
+  struct pf_list unread;
+  size_t unread_bytes; /* that wait for the client */
+  uint64_t unread_ms;  /* since when it has taken none of them */
   struct web_listener *listener;
 };
 
@@ -114,6 +119,12 @@ void conn_enter(struct conn *c, enum conn_phase phase);
 void conn_name(struct conn *c);
 void conn_release(struct conn *c);
 struct conn *conn_find(const struct web *web, uint64_t id);
+/* So many bytes wait for the client now. Fewer than before means that it reads. */
+void conn_unread(struct conn *c, size_t bytes);
+/* After more wait for c: others that take nothing make room, if that is too much. */
+void conn_make_room(struct conn *c);
+/* The end of a connection without more ado: what the kernel has for the client goes with it. */
+void conn_give_up(int fd);
 /* Acts on all whose time is up. */
 void conn_timers(struct web_listener *l, uint64_t now_ms);
 
@@ -179,6 +190,8 @@ int socket_new(struct web_listener *l, struct pf_slice path, struct socket **ret
 void socket_adopt(
     struct socket *s, int fd, struct pf_slice key, bool subprotocol, struct pf_slice early);
 void socket_expire(struct socket *s);
+/* Gives up a client that does not read: it is told so, should it ever read again. */
+void socket_stall(struct socket *s);
 void socket_close(struct socket *s, int code, const char *reason);
 
 #endif

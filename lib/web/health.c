@@ -40,8 +40,10 @@ void web_print_metrics(const struct web *web, struct pf_buf *buf) {
   metrics_counter(buf, "pf_web_sockets_total", "WebSockets opened.", stats.sockets_opened);
   metrics_counter(buf, "pf_web_frames_in_total", "WebSocket messages received.", stats.frames_in);
   metrics_counter(buf, "pf_web_frames_out_total", "WebSocket messages sent.", stats.frames_out);
-  metrics_counter(buf, "pf_web_slow_readers_total", "WebSockets closed because they did not read.",
+  metrics_counter(buf, "pf_web_slow_readers_total", "Clients given up because they did not read.",
       stats.slow_readers);
   metrics_gauge(buf, "pf_web_connections", "TCP connections.", (double)stats.connections);
   metrics_gauge(buf, "pf_web_sockets", "WebSockets.", (double)stats.sockets);
+  metrics_gauge(buf, "pf_web_unread_bytes", "Bytes that wait for clients to read them.",
+      (double)stats.unread);
 }

@@ -70,6 +70,8 @@ void response_send(struct httpd_conn *c, const struct web_response *r) {
     pf_buf_init(scratch, PF_BUF_MAX_DEFAULT);
     conn_enter(&c->base, CONN_RESPOND);
     httpd_watch(c, UV_WRITABLE);
+    conn_unread(&c->base, c->out.len - c->out_at);
+    conn_make_room(&c->base);
     return;
   }
   if (scratch->cap > WEB_IO_BYTES) pf_buf_done(scratch);
@@ -81,8 +83,8 @@ void response_continue(struct httpd_conn *c) {
     httpd_close(c);
     return;
   }
-  if (n > 0) conn_enter(&c->base, CONN_RESPOND); /* it is alive */
   c->out_at += (size_t)n;
+  conn_unread(&c->base, c->out.len - c->out_at);
   if (c->out_at < c->out.len) return;
   pf_buf_done(&c->out);
   c->out_at = 0;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "web/conn.h"
 
@@ -56,6 +57,7 @@ static void outbox_clear(struct socket *s) {
   else
     pf_buf_clear(&s->out);
   s->out_at = 0;
+  conn_unread(&s->base, 0);
 }
 
 /* Whole frames, up to one write's worth, at least one: between two writes lws may put a pong. */
@@ -88,6 +90,7 @@ static void outbox_append(struct socket *s, unsigned char first, struct pf_slice
   }
   pf_buf_append(&s->out, head, head_len);
   pf_buf_slice(&s->out, payload);
+  conn_unread(&s->base, outbox_left(s));
   outbox_wake(s);
 }
 
@@ -114,11 +117,12 @@ void web_ws_send(struct web *web, uint64_t ws, struct pf_slice text) {
   if (outbox_left(s) + FRAME_HEAD_MAX + text.len <= s->base.listener->config.limits.outbox_max) {
     web->stats.frames_out++;
     outbox_append(s, FRAME_TEXT, text);
-    if (!s->out.err) return;
+    if (!s->out.err) {
+      conn_make_room(&s->base);
+      return;
+    }
   }
-  web->stats.slow_readers++;
-  outbox_clear(s); /* what it has not read by now would only keep the close from it */
-  socket_close(s, 1013, "reading too slowly");
+  socket_stall(s);
 }
 
 void web_ws_close(struct web *web, uint64_t ws, int code, const char *reason) {
@@ -190,6 +194,13 @@ void socket_adopt(
   web->adopting = NULL;
 }
 
+void socket_stall(struct socket *s) {
+  outbox_clear(s); /* what it has not read by now would only keep the close from it */
+  if (s->closing) return;
+  s->base.listener->web->stats.slow_readers++;
+  socket_close(s, 1013, "reading too slowly");
+}
+
 static void socket_alive(struct socket *s) {
   bool news = s->base.since_ms != uv_now(s->base.listener->web->loop);
   if (s->base.phase == CONN_PINGED || (s->base.phase == CONN_OPEN && news))
@@ -203,6 +214,10 @@ void socket_expire(struct socket *s) {
     return;
   }
   conn_enter(&s->base, CONN_CLOSING); /* lws may need another while */
+  /* lws first wants to get rid of what the kernel has not taken: it never will, and so fails now.
+   */
+  conn_give_up(lws_get_socket_fd(s->wsi));
+  (void)shutdown(lws_get_socket_fd(s->wsi), SHUT_RDWR);
   lws_set_timeout(s->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
 }
 
@@ -266,10 +281,12 @@ static int on_writeable(struct socket *s) {
   unsigned char *data = (unsigned char *)s->out.data + s->out_at;
   if (lws_write(s->wsi, data, len, LWS_WRITE_HTTP) < (int)len) return -1;
   s->out_at += len;
-  if (outbox_left(s) == 0)
+  if (outbox_left(s) == 0) {
     outbox_clear(s);
-  else
+  } else {
+    conn_unread(&s->base, outbox_left(s));
     outbox_wake(s);
+  }
   return 0;
 }
 
@@ -311,11 +328,11 @@ static int on_event(
 const struct lws_protocols socket_protocols[] = {
     {.name = "none",
         .callback = on_event,
-        .rx_buffer_size = WEB_IO_BYTES,
+        .rx_buffer_size = WEB_RX_BYTES,
         .tx_packet_size = WEB_IO_BYTES},
     {.name = WEB_SUBPROTOCOL,
         .callback = on_event,
-        .rx_buffer_size = WEB_IO_BYTES,
+        .rx_buffer_size = WEB_RX_BYTES,
         .tx_packet_size = WEB_IO_BYTES},
     {0},
 };

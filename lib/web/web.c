@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "loop/listen.h"
 #include "web/conn.h"
 
@@ -23,10 +24,14 @@ enum {
 const struct web_limits web_limits_default = {.body_max = 1 << 20,
     .frame_max = 1 << 20,
     .outbox_max = 4 << 20,
+    .unread_max = 1 << 30,
     .fragments_max = 1024,
     .connections_max = 20000,
     .ping_s = 30,
     .pong_s = 10,
+    .stall_s = 60,
+    .close_s = 5,
+    .idle_s = 300,
     .header_s = 10,
     .body_bytes_per_s = 1024,
     .body_grace_s = 5};
@@ -126,6 +131,17 @@ static void listener_resume(struct web_listener *l) {
     if (l->fds[i] >= 0) uv_poll_start(&l->polls[i], UV_READABLE, listener_on_readable);
 }
 
+/* Fault builds only: for tests that cannot wait so long. */
+static void limits_of_test(struct web_limits *limits) {
+  limits->header_s = (int)pf_fault_limit("web.header_s", limits->header_s);
+  limits->body_grace_s = (int)pf_fault_limit("web.body_grace_s", limits->body_grace_s);
+  limits->stall_s = (int)pf_fault_limit("web.stall_s", limits->stall_s);
+  limits->close_s = (int)pf_fault_limit("web.close_s", limits->close_s);
+  limits->idle_s = (int)pf_fault_limit("web.idle_s", limits->idle_s);
+  limits->ping_s = (int)pf_fault_limit("web.ping_s", limits->ping_s);
+  limits->pong_s = (int)pf_fault_limit("web.pong_s", limits->pong_s);
+}
+
 int web_listen(struct web *web, const struct web_listener_config *config,
     struct pf_listen_addr *ret_bound, struct pf_error *reterr) {
   struct pf_listeners sockets;
@@ -134,9 +150,11 @@ int web_listen(struct web *web, const struct web_listener_config *config,
   struct web_listener *l = pf_alloc(sizeof(*l));
   l->web = web;
   l->config = *config;
+  limits_of_test(&l->config.limits);
   l->bound = sockets.bound;
   for (int i = 0; i < CONN_PHASES; i++)
     pf_list_init(&l->phases[i]);
+  pf_list_init(&l->unread);
   err = vhost_new(l, reterr);
   if (err) {
     pf_listen_close(&sockets);

@@ -11,11 +11,15 @@
  *            any Transfer-Encoding, folded lines, bare LF, no Host or two. 408 for a head that is
  *            not complete in header_s and a body slower than body_bytes_per_s, 411 for a POST or
  *            PUT without length, 413 over body_max, 431 over the limits of the head. Each of these
- *            ends its connection. Pipelined requests are handed over one by one.
+ *            ends its connection. Pipelined requests are handed over one by one. An answer of which
+ *            nothing is taken for stall_s is given up with its connection.
  * WebSocket  Text only (binary: 1003), UTF-8 is checked (1007), messages and fragments are bounded
- *            (1009), no extensions. A reader that lets its outbox fill is closed with 1013, one
- *            that does not answer a ping is cut off. Exception: lws 4.1.6 takes frames without a
- *            mask. A mask protects proxies from scripts, not this server. */
+ *            (1009), no extensions. A reader that lets its outbox fill, or takes nothing of it for
+ *            stall_s, is closed with 1013, one that does not answer a ping is cut off. Exception:
+ *            lws 4.1.6 takes frames without a mask. A mask protects proxies from scripts, not this
+ *            server.
+ * Memory     What waits for all clients of a listener together is bounded, too (unread_max): above
+ * it those are given up that have taken nothing for longest. */
 #ifndef PF_WEB_WEB_H
 #define PF_WEB_WEB_H
 
@@ -38,14 +42,19 @@ struct web_limits {
   size_t body_max;        /* bytes of a request body */
   size_t frame_max;       /* bytes of one WebSocket message, fragments put together */
   size_t outbox_max;      /* bytes waiting for one socket before it is closed */
+  size_t unread_max;      /* bytes waiting for all clients, answers and frames */
   unsigned fragments_max; /* of one message */
   unsigned connections_max;
   int ping_s, pong_s;        /* idle sockets are pinged after ping_s and closed after pong_s more */
+  int stall_s;               /* waiting bytes of which a client takes none */
+  int close_s;               /* for the closing handshake of a WebSocket */
+  int idle_s;                /* kept-alive connections without requests; clients give up first */
   int header_s;              /* headers complete within */
   unsigned body_bytes_per_s; /* averaged, after the grace */
   int body_grace_s;
 };
-/* 1 MiB, 1 MiB, 4 MiB, 1024, 20000, 30, 10, 10, 1024, 5 */
+/* 1 MiB, 1 MiB, 4 MiB, 1 GiB, 1024, 20000, 30, 10, 60, 5, 300, 10, 1024, 5. Fault builds take
+ * others from PF_LIMIT (base/fault.h), as in web.stall_s:1. */
 extern const struct web_limits web_limits_default;
 
 struct web_request {
@@ -118,8 +127,9 @@ void web_ws_close(struct web *web, uint64_t ws, int code, const char *reason);
 size_t web_ws_backlog(const struct web *web, uint64_t ws);
 
 struct web_stats {
-  uint64_t requests, sockets_opened, frames_in, frames_out, refused, slow_readers;
-  uint64_t connections, sockets; /* now */
+  uint64_t requests, sockets_opened, frames_in, frames_out, refused;
+  uint64_t slow_readers;                 /* given up because they did not read */
+  uint64_t connections, sockets, unread; /* now; bytes that wait for clients */
 };
 void web_read_stats(const struct web *web, struct web_stats *ret_stats);
 

@@ -92,6 +92,32 @@ static void test_open_files_limit_is_raised_up_to_a_bound(void **state) {
   assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
+static void test_open_files_are_shared_out(void **state) {
+  (void)state;
+  struct rlimit limit;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  static const struct {
+    rlim_t files;
+    size_t wanted, others, share, share_others;
+  } cases[] = {{300, 200, 100, 200, 100}, {299, 200, 100, 199, 100}, {201, 200, 100, 101, 100},
+      {200, 200, 100, 100, 100}, {199, 200, 100, 99, 100}, {64, 200, 100, 32, 32},
+      {120, 20, 100, 20, 100}, {119, 20, 100, 20, 99}};
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    pid_t child = fork(); /* the hard limit cannot be raised again */
+    assert_true(child >= 0);
+    if (child == 0) {
+      struct rlimit low = {.rlim_cur = cases[i].files, .rlim_max = cases[i].files};
+      size_t others = 0;
+      bool set = setrlimit(RLIMIT_NOFILE, &low) == 0;
+      size_t share = pf_open_files_share(cases[i].wanted, cases[i].others, &others);
+      _exit(set && share == cases[i].share && others == cases[i].share_others ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (status) fail_msg("case %zu", i);
+  }
+}
+
 #define NEVER_MS 20000
 
 static void on_never(uv_timer_t *timer) {
@@ -204,6 +230,7 @@ int main(void) {
       cmocka_unit_test(test_a_foreign_address_is_refused),
       cmocka_unit_test(test_urls_of_both_families),
       cmocka_unit_test(test_open_files_limit_is_raised_up_to_a_bound),
+      cmocka_unit_test(test_open_files_are_shared_out),
       cmocka_unit_test(test_first_signal_drains_second_exits),
       cmocka_unit_test(test_the_loop_ends_after_draining),
   };

@@ -202,6 +202,103 @@ static void test_slow_body(void **state) {
   fixture_done(&f);
 }
 
+/* Turns the loop until so many connections are left. */
+static void await_connections(struct fixture *f, unsigned count) {
+  struct web_stats stats;
+  int64_t begin = pf_clock_mono_ms();
+  do {
+    fixture_turn(f, -1);
+    web_read_stats(f->web, &stats);
+    assert_in_range(pf_clock_mono_ms() - begin, 0, WAIT_MS);
+  } while (stats.connections > count);
+  assert_int_equal(stats.connections, count);
+}
+
+/* Reads all that is on its way. Returns the bytes. */
+static size_t drain(struct fixture *f, int fd) {
+  size_t len = 0;
+  for (char byte; client_read(f, fd, &byte, 1);)
+    len++;
+  return len;
+}
+
+/* One has asked once and reads nothing, the other goes on asking. */
+static void test_answers_that_nobody_reads(void **state) {
+  (void)state;
+  struct fixture f;
+  fixture_init(&f);
+  f.config.limits.stall_s = 1;
+  fixture_listen(&f);
+  size_t len = 12 << 20;
+  char *body = calloc(1, len);
+  assert_non_null(body);
+  f.answer = pf_slice(body, len);
+  int once = client_dial(&f), quick = client_dial(&f), again = client_dial(&f);
+  assert_true(client_say(&f, once, "GET / HTTP/1.1\r\n" HOST "\r\n"));
+  fixture_await(&f, &f.request_count, 1);
+  f.answer = pf_slice(body, 64 << 10);
+  for (int i = 0; i < 400; i++) /* their answers are more than the kernel keeps */
+    assert_true(client_say(&f, again, "GET / HTTP/1.1\r\n" HOST "\r\n"));
+  struct web_stats stats;
+  web_read_stats(f.web, &stats);
+  assert_true(stats.unread > 0);
+  assert_int_equal(stats.connections, 3);
+  assert_int_equal(client_ask(&f, quick, "GET / HTTP/1.1\r\n" HOST "\r\n"), 200);
+  await_connections(&f, 1);
+  assert_true(drain(&f, once) < len);
+  web_read_stats(f.web, &stats);
+  assert_int_equal(stats.slow_readers, 2);
+  assert_int_equal(stats.unread, 0);
+  assert_int_equal(client_ask(&f, quick, "GET / HTTP/1.1\r\n" HOST "\r\n"), 200);
+  free(body);
+  close(once);
+  close(again);
+  close(quick);
+  fixture_done(&f);
+}
+
+/* Slowly, but more than nothing: as long as it takes. */
+static void test_answer_read_slowly(void **state) {
+  (void)state;
+  enum { STALL_S = 3, PARTS = 16, PAUSE_MS = 250 };
+  struct fixture f;
+  fixture_init(&f);
+  f.config.limits.stall_s = STALL_S;
+  fixture_listen(&f);
+  size_t len = 24 << 20, got = 0;
+  char *body = calloc(1, len);
+  assert_non_null(body);
+  f.answer = pf_slice(body, len);
+  int fd = client_dial(&f);
+  assert_true(client_say(&f, fd, "GET / HTTP/1.1\r\n" HOST "\r\n"));
+  struct answer a = client_answer(&f, fd, false);
+  assert_int_equal(a.status, 200);
+  int64_t begin = pf_clock_mono_ms();
+  for (; got < len; got += len / PARTS) {
+    assert_true(client_read(&f, fd, body, len / PARTS));
+    for (int64_t pause = pf_clock_mono_ms(); pf_clock_mono_ms() - pause < PAUSE_MS;)
+      fixture_turn(&f, -1);
+  }
+  assert_true(pf_clock_mono_ms() - begin > STALL_S * 1000);
+  free(body);
+  close(fd);
+  fixture_done(&f);
+}
+
+static void test_idle_connection(void **state) {
+  (void)state;
+  struct fixture f;
+  fixture_init(&f);
+  f.config.limits.idle_s = 1;
+  fixture_listen(&f);
+  int idle = client_dial(&f);
+  assert_int_equal(client_ask(&f, idle, "GET / HTTP/1.1\r\n" HOST "\r\n"), 200);
+  assert_true(client_ended(&f, idle));
+  await_connections(&f, 0);
+  close(idle);
+  fixture_done(&f);
+}
+
 /* ---- listeners and the end ---- */
 
 static void test_both_families(void **state) {
@@ -285,6 +382,9 @@ int web_http_limit_tests(void) {
       cmocka_unit_test(test_header_limits),
       cmocka_unit_test(test_slow_headers),
       cmocka_unit_test(test_slow_body),
+      cmocka_unit_test(test_answers_that_nobody_reads),
+      cmocka_unit_test(test_answer_read_slowly),
+      cmocka_unit_test(test_idle_connection),
       cmocka_unit_test(test_both_families),
       cmocka_unit_test(test_stop_listening),
       cmocka_unit_test(test_close_with_work_under_way),

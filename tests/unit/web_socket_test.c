@@ -338,6 +338,99 @@ static void test_slow_reader(void **state) {
   fixture_done(&f);
 }
 
+/* It reads nothing, and is kept neither by what it sends nor by an outbox that has room. */
+static void test_reader_that_only_talks(void **state) {
+  (void)state;
+  enum { FRAME = 1 << 20 };
+  struct fixture f;
+  fixture_init(&f);
+  f.config.limits.stall_s = 1;
+  f.config.limits.outbox_max = 64 << 20;
+  f.mute = true;
+  fixture_listen(&f);
+  int deaf = dial_socket(&f), well = dial_socket(&f);
+  char *text = calloc(1, FRAME);
+  assert_non_null(text);
+  memset(text, 's', FRAME);
+  for (int i = 0; i < 12; i++) /* more than the kernel keeps */
+    web_ws_send(f.web, f.sockets[0], pf_slice(text, FRAME));
+  free(text);
+  while (f.close_count == 0) {
+    (void)client_frame(&f, deaf, TEXT, "still here", 10);
+    assert_true(client_frame(&f, well, TEXT, "here", 4));
+    fixture_turn(&f, -1);
+  }
+  assert_int_equal(f.gone[0], f.sockets[0]);
+  assert_int_equal(stats_of(&f).slow_readers, 1);
+  assert_int_equal(stats_of(&f).sockets, 1);
+  assert_int_equal(stats_of(&f).unread, 0);
+  close(deaf);
+  close(well);
+  fixture_done(&f);
+}
+
+/* lws keeps what the kernel did not take of a write, and would flush it before it lets go. */
+static void test_deaf_readers_are_all_cut_off(void **state) {
+  (void)state;
+  enum { COUNT = 8, ROUNDS = 400, FRAME = 60000 };
+  struct fixture f;
+  fixture_init(&f);
+  f.config.limits.ping_s = f.config.limits.pong_s = f.config.limits.close_s =
+      f.config.limits.stall_s = 1;
+  f.config.limits.outbox_max = 1 << 20;
+  fixture_listen(&f);
+  char *text = calloc(1, FRAME);
+  assert_non_null(text);
+  memset(text, 'd', FRAME);
+  int fds[COUNT];
+  for (int i = 0; i < COUNT; i++)
+    fds[i] = dial_socket(&f);
+  for (int round = 0; round < ROUNDS; round++) {
+    for (int i = 0; i < COUNT; i++)
+      web_ws_send(f.web, f.sockets[i], pf_slice(text, (size_t)(FRAME - 1237 * i)));
+    uv_run(&f.loop, UV_RUN_NOWAIT);
+  }
+  assert_int_equal(stats_of(&f).slow_readers, COUNT);
+  fixture_await(&f, &f.close_count, COUNT);
+  assert_int_equal(stats_of(&f).connections, 0);
+  free(text);
+  for (int i = 0; i < COUNT; i++)
+    close(fds[i]);
+  fixture_done(&f);
+}
+
+/* What waits for all together: at the limit, and one byte more. */
+static void test_readers_make_room(void **state) {
+  (void)state;
+  enum { MAX = 1 << 20, HALF = MAX / 2 };
+  struct fixture f;
+  fixture_init(&f);
+  f.config.limits.unread_max = MAX;
+  fixture_listen(&f);
+  int first = dial_socket(&f), second = dial_socket(&f), third = dial_socket(&f);
+  char *text = calloc(1, HALF);
+  assert_non_null(text);
+  memset(text, 'r', HALF);
+  web_ws_send(f.web, f.sockets[0], pf_slice(text, HALF - 10));
+  web_ws_send(f.web, f.sockets[1], pf_slice(text, HALF - 10));
+  assert_int_equal(stats_of(&f).unread, MAX);
+  assert_int_equal(stats_of(&f).slow_readers, 0);
+  web_ws_send(f.web, f.sockets[2], pf_slice_str("")); /* a head of two bytes */
+  assert_int_equal(stats_of(&f).slow_readers, 1);
+  size_t close_frame = 4 + strlen("reading too slowly");
+  assert_int_equal(web_ws_backlog(f.web, f.sockets[0]), close_frame);
+  assert_int_equal(stats_of(&f).unread, HALF + 2 + close_frame);
+  assert_int_equal(client_close_code(&f, first), 1013);
+  expect_frame(&f, second, TEXT, text, HALF - 10);
+  expect_frame(&f, third, TEXT, "", 0);
+  assert_int_equal(stats_of(&f).unread, 0);
+  free(text);
+  close(first);
+  close(second);
+  close(third);
+  fixture_done(&f);
+}
+
 static void test_close_from_both_sides(void **state) {
   (void)state;
   struct fixture f;
@@ -475,6 +568,9 @@ int main(void) {
       cmocka_unit_test(test_message_limit),
       cmocka_unit_test(test_fragment_limit),
       cmocka_unit_test(test_slow_reader),
+      cmocka_unit_test(test_reader_that_only_talks),
+      cmocka_unit_test(test_deaf_readers_are_all_cut_off),
+      cmocka_unit_test(test_readers_make_room),
       cmocka_unit_test(test_close_from_both_sides),
       cmocka_unit_test(test_ping_and_silence),
       cmocka_unit_test(test_five_thousand_idle),

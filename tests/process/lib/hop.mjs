@@ -111,6 +111,8 @@ export class FakeOrigin {
   receive = () => 'accepted';
   results = new Channel();
   asked = new Channel();
+  /** Further members of each answer. */
+  more = {};
   /** Who the answers claim to be from. */
   get name() {
     return this.pretend ?? this.id;
@@ -142,8 +144,8 @@ export class FakeOrigin {
     });
     if (answers.includes('silent')) return 503;
     return [
-      [{ origin: this.name, originEpoch: this.epoch }],
-      ...answers.map((answer) => [{ answer }]),
+      [{ ...this.more, origin: this.name, originEpoch: this.epoch }],
+      ...answers.map((answer) => [{ ...this.more, answer }]),
     ];
   }
 
@@ -193,6 +195,8 @@ export class FakeExecutor {
   held = new Map(); // fence -> item
   dispatches = new Channel();
   aborted = new Channel();
+  /** Further members of each answer. */
+  more = {};
   /** What /v1/execute says about an item. */
   answer = () => 'taken';
 
@@ -216,15 +220,15 @@ export class FakeExecutor {
     assert.equal(path, '/v1/execute');
     if (batch.head.incarnation !== this.incarnation)
       return [[{}], ...items.map(() => [{ answer: 'wrong_incarnation' }])];
-    return [[{}], ...items.map(({ head, body }) => {
-      if (this.held.has(head.fence)) return [{ answer: 'seen' }];
+    return [[this.more], ...items.map(({ head, body }) => {
+      if (this.held.has(head.fence)) return [{ ...this.more, answer: 'seen' }];
       const answer = this.answer(head);
       if (answer === 'taken') {
         const item = { ...head, body: body.toString(), batch: batch.head };
         this.held.set(head.fence, item);
         this.dispatches.put(item);
       }
-      return [{ answer }];
+      return [{ ...this.more, answer }];
     })];
   }
 

@@ -8,7 +8,7 @@
 // A role may have a number, as in 'executor-2': another process of that program. `via` lays a detour on the
 // way between them: via.origin = {orchestrator: URL, advertise: URL}, the same for executors. Whoever
 // reaches everybody by detours lets the ports change at each start (`moving: true`). `programs` names others
-// that take a role: {origin: 'bench_origin'}.
+// that take a role: {origin: 'bench_origin'}. `wrap(name, args)` names the command that runs a program.
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { defer, start, tempDir } from './process.mjs';
@@ -28,8 +28,8 @@ async function freePort() {
 const programOf = (role) => role.replace(/-\d+$/, '');
 
 export class System {
-  constructor(t, { sync = 'full', args = {}, env = {}, via = {}, programs = {}, moving = false } = {}) {
-    Object.assign(this, { t, sync, extra: args, env, via, programs, moving, dir: tempDir(t), procs: {}, ports: {} });
+  constructor(t, { sync = 'full', args = {}, env = {}, via = {}, programs = {}, moving = false, wrap } = {}) {
+    Object.assign(this, { t, sync, extra: args, env, via, programs, moving, wrap, dir: tempDir(t), procs: {}, ports: {} });
   }
   get wsUrl() {
     return `ws://127.0.0.1:${this.ports.origin}/`;
@@ -71,8 +71,9 @@ export class System {
     const listen = ['--listen', `127.0.0.1:${this.moving ? 0 : this.ports[role] ?? 0}`];
     const program = programOf(role);
     if (program === 'origin' && this.moving) this.ports.internal = await freePort(); // nobody prints it
-    const proc = await start(this.t, this.programs[program] ?? `proxyfetch-${program}`,
-      [...listen, ...this.#arguments(role), ...(this.extra[program] ?? [])],
+    const name = this.programs[program] ?? `proxyfetch-${program}`;
+    const args = [...listen, ...this.#arguments(role), ...(this.extra[program] ?? [])];
+    const proc = await start(this.t, ...(this.wrap?.(name, args) ?? [name, args]),
       { env: this.env[role], ready: new RegExp(`^proxyfetch-${program} listening on `), ...options });
     this.procs[role] = proc;
     defer(this.t, () => this.stop()); // before its own end, which knows no order
