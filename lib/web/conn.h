@@ -24,8 +24,9 @@
 enum {
   WEB_IO_BYTES = 64 << 10, /* of one read, and of one write to a WebSocket */
   /* lws has so much for each WebSocket as long as it is there, and a piece of a message that it
-   * hands over is no longer. Messages of more are put together in a copy. */
-  WEB_RX_BYTES = 4 << 10,
+   * hands over is no longer. Messages of more are put together in a copy. With less than this a
+   * turn of the loop takes in fewer messages, and batches get smaller. */
+  WEB_RX_BYTES = 16 << 10,
   WEB_LINGER_S = 2,         /* for the client to see the last answer before its bytes are refused */
   WEB_KEEP_BYTES = 16 << 10 /* memory that a connection keeps for its next message */
 };
