@@ -35,11 +35,15 @@ enum failing_kind {
   FAILING_MAX
 };
 
+/* As an action, for calls that can take long (sync): the call waits until it is disarmed, and
+ * passes. */
+enum { FAILING_HOLD = 9999 };
+
 enum { FAILING_PAGE = 4096, FAILING_FIRED_AT = 512, FAILING_CRASHED_AT = 2048 };
 
 struct failing_plan {
   uint64_t kind;
-  uint64_t action; /* an errno, or 0: a short transfer */
+  uint64_t action; /* an errno, FAILING_HOLD, or 0: a short transfer */
   uint64_t at;     /* which call, from 1; 0: only count */
   uint64_t fired;  /* 0 or 1 */
   uint64_t count[FAILING_MAX];

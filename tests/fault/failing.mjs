@@ -9,6 +9,7 @@ import { endianness, constants } from 'node:os';
 import { join } from 'node:path';
 import { binDir } from '../process/lib/process.mjs';
 
+const HOLD = 9999;
 const PAGE = 4096, FIRED_AT = 512, CRASHED_AT = 2048, KIND = 0, ACTION = 1, AT = 2, FIRED = 3, COUNTS = 4;
 /** As in failing.c. */
 const KINDS = ['alloc', 'open', 'file_read', 'file_write', 'sync', 'truncate', 'socket', 'accept',
@@ -21,13 +22,14 @@ export class Failing {
     writeFileSync(path, Buffer.alloc(PAGE));
     this.env = { PF_FAILING: path, LD_PRELOAD: join(binDir, 'pf_failing.so') };
   }
-  /** Counts from zero, and lets call `at` of this kind fail with the errno of that name, or be 'short'. */
+  /** Counts from zero, and lets call `at` of this kind fail with the errno of that name, be 'short',
+   *  or 'hold': wait until it is disarmed. */
   arm(kind, how, at) {
     const page = Buffer.alloc(PAGE);
     const put = (word, value) =>
       little ? page.writeBigUInt64LE(BigInt(value), word * 8) : page.writeBigUInt64BE(BigInt(value), word * 8);
     put(KIND, KINDS.indexOf(kind));
-    put(ACTION, how === 'short' ? 0 : constants.errno[how]);
+    put(ACTION, how === 'short' ? 0 : how === 'hold' ? HOLD : constants.errno[how]);
     const fd = openSync(this.path, 'r+'); // never shorter: the page is mapped
     writeSync(fd, page, 0, PAGE, 0);
     put(AT, at); // last: what it goes with is there

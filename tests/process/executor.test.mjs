@@ -367,6 +367,15 @@ test('START', async (t) => {
     assert.deepEqual(queue.starts.all(get.job), []);
   });
 
+  await t.test('and again until they are answered', async () => {
+    let asked = 0;
+    queue.onStart = () => (++asked < 3 ? 503 : 'go');
+    const job = await submit('again');
+    assert.equal((await origin.result(job)).result.status, 200);
+    assert.equal(asked, 3);
+    assert.equal(await hits('again'), 1);
+  });
+
   await t.test('and are dropped if they may not', async () => {
     queue.onStart = () => 'no';
     const job = await submit('no');
@@ -644,6 +653,24 @@ test('a lease that has run out keeps every request in', async (t) => {
   const after = await queue.fetch(origin, { url: at('/uuid?key=late') });
   await origin.result(after);
   assert.equal(await hits('late'), 1);
+});
+
+test('a lease that ran out and was renewed does not let in what was taken before', async (t) => {
+  const { queue, origin, at, hits, executor } = await system(t, { args: ['--heartbeat-ms', '50', '--lease-ms', '200'] });
+  let go;
+  queue.onStart = () => new Promise((done) => (go = () => done('go')));
+  const post = await queue.fetch(origin, { url: at('/uuid?key=lapsed'), method: 'POST', repeatable: false });
+  await until(() => go, 'START is asked');
+  const over = (reasons) => reasons.some(({ code }) => code === 'lease_over');
+  queue.onBeat = () => 503;
+  await until(async () => over((await healthOf(executor.url)).reasons), 'the lease runs out');
+  queue.onBeat = () => 200;
+  await until(async () => !over((await healthOf(executor.url)).reasons), 'and is renewed');
+  go(); // the answer was on its way all the time; the job may be somebody else's by now
+  await until(async () => (await queue.nextBeat()).held.length === 0, 'it is dropped');
+  assert.equal(await hits('lapsed'), 0);
+  assert.deepEqual(origin.results.all(post.job), []);
+  assert.deepEqual(queue.completes.all(post.job), []);
 });
 
 test('stopped past its lease and continued, it does not start what it had taken', async (t) => {

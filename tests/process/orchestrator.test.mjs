@@ -128,6 +128,21 @@ test('an answer by another origin counts as none', async (t) => {
   await empty(url);
 });
 
+test('a status by another origin counts as none', async (t) => {
+  const { origin, url } = await setUp(t);
+  const executor = await FakeExecutor.start(t, url);
+  await origin.announce([origin.job(1)]);
+  await executor.next();
+  origin.pretend = hex(99);
+  origin.status = () => 'done'; // says one that has never heard of the job
+  executor.silence();
+  await origin.asked.take('status');
+  await origin.asked.take('status, again');
+  assert.equal((await queueOf(url)).states.asking, 1);
+  delete origin.pretend;
+  await empty(url);
+});
+
 test('an origin that moved is found where it registers', async (t) => {
   const { origin, url } = await setUp(t);
   await origin.server.close();

@@ -76,7 +76,8 @@ static const struct origin_edge edge = {
 /* ---- life ---- */
 
 static void set_time(struct world *world) {
-  core_set_time(&world->core, world->now_ms * 1000000, 1700000000000 + world->now_ms);
+  core_set_time(
+      &world->core, world->now_ms * 1000000, 1700000000000 + world->now_ms + world->wall_jump_ms);
 }
 
 static void add_session(void *arg, const struct session *session) {

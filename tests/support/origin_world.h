@@ -35,6 +35,7 @@ struct world {
   sqlite3 *db;
   void *tables; /* struct origin_db */
   int64_t now_ms;
+  int64_t wall_jump_ms; /* how far the wall clock has jumped */
   struct pf_list store; /* commits and look-ups that wait */
   struct records frames, closes, responses, announcements;
   const struct actor_class *const *classes;

@@ -453,14 +453,22 @@ static void test_a_torn_answer_fails_the_whole_batch(void **state) {
   peer_free(peer);
 }
 
+/* What came is a batch with an entry for each item, and yet no answer. */
+static void answer_503_echo(struct conn *c, struct pf_slice body) {
+  conn_reply(c, 503, body);
+}
+
 static void test_a_bad_status_fails_the_whole_batch(void **state) {
   struct server *s = *state;
-  s->answer = answer_500;
+  static void (*const answers[])(struct conn *, struct pf_slice) = {answer_500, answer_503_echo};
   struct http_peer *peer = peer_open(s);
-  struct sent sent = {0};
-  item_send(s, peer, &sent, 0, pf_slice(NULL, 0));
-  run_until_done(s);
-  assert_int_equal(sent.err, PF_EINVAL);
+  for (size_t i = 0; i < PF_COUNT(answers); i++) {
+    struct sent sent = {0};
+    s->answer = answers[i];
+    item_send(s, peer, &sent, 0, pf_slice(NULL, 0));
+    run_until_done(s);
+    assert_int_equal(sent.err, PF_EINVAL);
+  }
   peer_free(peer);
 }
 

@@ -9,13 +9,17 @@
 
 #include "origin_fixture.h"
 
-int setup(void **state) {
+struct world *world_with(const struct actor_class *const *classes) {
   struct world *world = pf_alloc(sizeof(*world));
-  world_init(world, NULL);
+  world_init(world, classes);
   assert_int_equal(core_on_ws_open(&world->core, 7, pf_slice_str("/")), 0);
   world_settle(world);
-  core_on_queue_epoch(&world->core, 0xe1);
-  *state = world;
+  core_on_queue_epoch(&world->core, EPOCH);
+  return world;
+}
+
+int setup(void **state) {
+  *state = world_with(NULL);
   return 0;
 }
 

@@ -11,12 +11,15 @@
 #include "support/origin_world.h"
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define EPOCH 0xe1 /* of the queue */
 #define FETCH(id)                                                                                  \
   "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/x\",\"clientId\":\"" id "\"}"
 #define FETCH_POST                                                                                 \
   "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/"                                        \
   "\",\"clientId\":\"p\",\"method\":\"POST\"}"
 
+/* classes: NULL = those of the origin */
+struct world *world_with(const struct actor_class *const *classes);
 int setup(void **state);
 int teardown(void **state);
 

@@ -124,14 +124,17 @@ static void file_put(struct file *f, const struct hop_job *job, struct pf_slice 
   pf_buf_done(&head);
 }
 
-static void file_beat(struct file *f) {
-  struct hop_heartbeat beat = {
-      .executor = 1, .incarnation = 0xf000000000000011u, .slots = 10, .free = 10};
+static void file_beat_as(struct file *f, uint64_t incarnation) {
+  struct hop_heartbeat beat = {.executor = 1, .incarnation = incarnation, .slots = 10, .free = 10};
   struct pf_buf aborts;
   pf_buf_init(&aborts, 1024);
   assert_int_equal(
       queue_heartbeat(f->queue, &beat, (struct pf_slice){0}, now_us(), &aborts), PF_OK);
   pf_buf_done(&aborts);
+}
+
+static void file_beat(struct file *f) {
+  file_beat_as(f, 0xf000000000000011u);
 }
 
 static int setup(void **state) {
@@ -331,6 +334,50 @@ static void test_epoch_is_renewed_only_when_commits_may_be_lost(void **state) {
   assert_int_equal(f->start.epoch, epoch); /* full survives it */
 }
 
+/* Takes the executor down that has the job; the origin still waits for it. */
+static void file_lose(struct file *f, uint64_t next_incarnation) {
+  struct queue_action action;
+  file_beat_as(f, next_incarnation);
+  bool asked = false;
+  while (queue_take_action(f->queue, &action)) {
+    if (action.kind != QUEUE_ASK) continue;
+    queue_on_status(f->queue, &action, HOP_STATUS_PENDING, now_us());
+    asked = true;
+  }
+  assert_true(asked);
+}
+
+/* A job that takes executors down does not get a new budget by taking the queue down, too. */
+static void test_lost_executors_come_back(void **state) {
+  struct file *f = *state;
+  struct hop_job job = world_job(1);
+  enum job_state job_state;
+  int attempt;
+  struct pf_fence fence;
+  uint64_t incarnation = 0x20;
+  file_put(f, &job, pf_slice_str("one"));
+  for (int lost = 1; lost <= QUEUE_LOST_MAX; lost++) {
+    file_beat_as(f, incarnation);
+    for (;;) { /* a retry waits for a moment */
+      file_turn(f);
+      assert_true(queue_find(f->queue, job.job, &job_state, &attempt, &fence));
+      if (job_state == JOB_LEASED) break;
+    }
+    file_lose(f, ++incarnation);
+    file_turn(f);
+    file_close(f);
+    file_open(f);
+  }
+  assert_true(queue_find(f->queue, job.job, &job_state, &attempt, &fence));
+  assert_int_equal(job_state, JOB_EXHAUSTED);
+  struct queue_action action;
+  struct hop_result result;
+  while (queue_take_action(f->queue, &action) && action.kind != QUEUE_DELIVER)
+    continue;
+  assert_true(queue_view_result(f->queue, &action, &result));
+  assert_int_equal(result.outcome, OUTCOME_POISON);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -342,6 +389,7 @@ int main(void) {
       TEST(test_a_request_is_read_again),
       TEST(test_many_rows_come_in_steps),
       TEST(test_fences_never_return),
+      TEST(test_lost_executors_come_back),
       TEST(test_epoch_is_renewed_only_when_commits_may_be_lost),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,5 +42,6 @@ int queue_lease_tests(void);
 int queue_silent_tests(void);
 int queue_lost_tests(void);
 int queue_time_tests(void);
+int queue_rules_tests(void);
 
 #endif

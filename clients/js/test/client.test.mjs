@@ -259,6 +259,16 @@ test('a session is asked for first, and every event is acknowledged once handled
   assert.deepEqual(client.session, { id: SESSION, offset: 1 });
 });
 
+test('a close acknowledges what was handled, without a pause', async (t) => {
+  const server = await scripted(t), { client } = await openSession(t, server);
+  const done = client.fetch(URL_A);
+  const { message, answer } = await server.next('start-fetch');
+  answer(enqueued(message), result(message, { offset: 1 }));
+  await done;
+  client.close();
+  assert.equal((await server.next('ack')).message.offset, 1);
+});
+
 test('64 events are acknowledged at once, in one message', async (t) => {
   const server = await scripted(t), { client, socket } = await openSession(t, server);
   for (let offset = 1; offset <= 64; offset++)

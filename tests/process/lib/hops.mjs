@@ -110,15 +110,18 @@ export async function startQueue(t) {
     aborts: [], // {job, fence}, for the next heartbeat
     lookups: 0,
     /** Overridden by tests: */
-    onStart: () => 'go',
+    onStart: () => 'go', // or a promise of it; a number is the HTTP status of the batch
     onComplete: () => 'ok', // or 'refused'; a number is the HTTP status of the batch
     onBeat: () => 200,
   };
   const routes = {
-    '/v1/start': (items, res) => answerBatch(res, { epoch: queue.epoch }, items.map(({ head }) => {
-      queue.starts.put(head.job, head);
-      return record({ answer: queue.onStart(head) });
-    })),
+    '/v1/start': async (items, res) => {
+      for (const { head } of items) queue.starts.put(head.job, head);
+      const answers = await Promise.all(items.map(({ head }) => queue.onStart(head)));
+      const bad = answers.find((answer) => typeof answer === 'number');
+      if (bad) return res.writeHead(bad).end();
+      answerBatch(res, { epoch: queue.epoch }, answers.map((answer) => record({ answer })));
+    },
     '/v1/complete': (items, res) => {
       const answers = items.map(({ head }) => [head, queue.onComplete(head)]);
       const bad = answers.find(([, answer]) => typeof answer === 'number');

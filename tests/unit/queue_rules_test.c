@@ -1,0 +1,156 @@
+/* Rules of the queue that fail silently when they are left out: each test here was seen to fail
+ * without its rule. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "orchestrator/queue_impl.h" /* to break what must not break */
+#include "queue_fixture.h"
+
+static int setup_joined(void **state) {
+  int code = setup(state);
+  join(*state);
+  return code;
+}
+
+static void answer_dispatch(struct world *w, uint64_t local, int answer) {
+  struct queue_action action = world_expect(w, QUEUE_DISPATCH, local);
+  queue_on_dispatch(w->queue, &action, answer, w->now_us);
+}
+
+static struct hop_held put_one(struct world *w, uint64_t local) {
+  struct hop_job job = world_job(local);
+  put_taken(w, &job);
+  return held_of(w, local);
+}
+
+static void beat_without(struct world *w) {
+  for (int i = 0; i < QUEUE_MISSED_MAX; i++) {
+    assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, NULL, 0), 0);
+    world_pass(w, 1000);
+  }
+}
+
+/* The executor that lost the first dispatch of a job and was given a second one does not renew the
+ * second by listing the first. */
+static void test_heartbeat_with_an_old_fence_renews_nothing(void **state) {
+  struct world *w = *state;
+  struct hop_held old = put_one(w, 1);
+  beat_without(w);
+  struct queue_action ask = world_expect(w, QUEUE_ASK, 1);
+  queue_on_status(w->queue, &ask, HOP_STATUS_PENDING, w->now_us);
+  world_pass(w, 0);
+  answer_dispatch(w, 1, HOP_EXECUTE_TAKEN);
+  assert_false(pf_fence_eq(old.fence, held_of(w, 1).fence));
+  for (int i = 0; i < QUEUE_MISSED_MAX; i++) {
+    assert_int_equal(world_state(w, 1), JOB_LEASED);
+    assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &old, 1), 1); /* to be aborted */
+    world_pass(w, 1000);
+  }
+  assert_int_equal(world_state(w, 1), JOB_ASKING);
+}
+
+/* The origin that answers `retry` has not got it. */
+static void test_delivery_goes_on_until_the_answer_is_final(void **state) {
+  struct world *w = *state;
+  struct hop_job job = world_job(1);
+  job.retry.attempts = 1;
+  assert_int_equal(world_put(w, &job), HOP_JOB_QUEUED);
+  world_pass(w, 0);
+  answer_dispatch(w, 1, HOP_EXECUTE_TAKEN);
+  fail_attempt(w, 1, OUTCOME_RESET, CERTAINTY_SENT_UNKNOWN);
+  world_pass(w, 0);
+  static const int answers[] = {HOP_RESULT_RETRY, QUEUE_NO_ANSWER, HOP_RESULT_ACCEPTED};
+  for (size_t i = 0; i < PF_COUNT(answers); i++) {
+    struct queue_action action = world_expect(w, QUEUE_DELIVER, 1);
+    assert_int_equal(world_state(w, 1), JOB_EXHAUSTED);
+    queue_on_delivery(w->queue, &action, answers[i], w->now_us);
+    world_pass(w, 2001);
+  }
+  assert_int_equal(world_state(w, 1), JOB_STATE_COUNT);
+  assert_null(world_row(w, 1));
+}
+
+/* `refused` answers the copy that came second: the first may have been taken, and its answer lost.
+ */
+static void test_refusal_of_a_second_copy_decides_nothing(void **state) {
+  struct world *w = *state;
+  struct hop_job job = world_job(1);
+  assert_int_equal(world_put(w, &job), HOP_JOB_QUEUED);
+  world_pass(w, 0);
+  answer_dispatch(w, 1, QUEUE_NO_ANSWER);
+  struct hop_held held = held_of(w, 1);
+  world_pass(w, 51);
+  answer_dispatch(w, 1, HOP_EXECUTE_REFUSED);
+  world_pass(w, 0);
+  assert_int_equal(world_state(w, 1), JOB_LEASED);
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1), 0); /* it was */
+  world_pass(w, 0);
+  assert_int_equal(world_state(w, 1), JOB_LEASED);
+  assert_true(pf_fence_eq(held.fence, held_of(w, 1).fence));
+  beat_without(w); /* and if it was not, the heartbeats tell */
+  assert_int_equal(world_state(w, 1), JOB_ASKING);
+}
+
+/* The request names the statuses with which also a job that must not be repeated is tried again,
+ * and that as often as it may be tried. */
+static void test_named_status_is_repeated_up_to_the_last_attempt(void **state) {
+  struct world *w = *state;
+  struct hop_job job = world_job(1);
+  job.repeatable = false;
+  job.retry.attempts = 2;
+  assert_int_equal(world_put(w, &job), HOP_JOB_QUEUED);
+  world_pass(w, 0);
+  answer_dispatch(w, 1, HOP_EXECUTE_TAKEN);
+  fail_attempt(w, 1, OUTCOME_STATUS_NAMED, CERTAINTY_ANSWERED);
+  assert_int_equal(world_state(w, 1), JOB_WAITING);
+  world_pass(w, 2000);
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, NULL, 0), 0);
+  world_pass(w, 0);
+  answer_dispatch(w, 1, HOP_EXECUTE_TAKEN);
+  fail_attempt(w, 1, OUTCOME_STATUS_NAMED, CERTAINTY_ANSWERED);
+  assert_int_equal(world_state(w, 1), JOB_EXHAUSTED);
+}
+
+/* What another epoch of the queue sent is not known here, and its result still worth having. */
+static void test_dispatches_of_another_epoch_go_on(void **state) {
+  struct world *w = *state;
+  struct hop_held held = put_one(w, 1);
+  held.job.local = 5;
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1), 1);
+  held.fence.epoch ^= 1;
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1), 0);
+}
+
+/* The counter that is looked at in production counts what the tests assert. */
+static void test_broken_invariants_are_counted(void **state) {
+  struct world *w = *state;
+  put_one(w, 1);
+  assert_int_equal(queue_check_some(w->queue, 1000), 0);
+  w->queue->slots++;
+  assert_int_equal(queue_check_some(w->queue, 1000), 1);
+  w->queue->slots--;
+  struct job *job = job_find(w->queue, world_id(1));
+  job->executor = NULL; /* leased to nobody */
+  assert_true(queue_check_some(w->queue, 1000) > 0);
+  job->executor = executor_find(w->queue, EXECUTOR, INCARNATION);
+  assert_int_equal(queue_check_some(w->queue, 1000), 0);
+}
+
+int queue_rules_tests(void) {
+#define RULE(name) cmocka_unit_test_setup_teardown(name, setup_joined, teardown)
+  const struct CMUnitTest tests[] = {
+      RULE(test_heartbeat_with_an_old_fence_renews_nothing),
+      RULE(test_delivery_goes_on_until_the_answer_is_final),
+      RULE(test_refusal_of_a_second_copy_decides_nothing),
+      RULE(test_named_status_is_repeated_up_to_the_last_attempt),
+      RULE(test_dispatches_of_another_epoch_go_on),
+      RULE(test_broken_invariants_are_counted),
+  };
+  return cmocka_run_group_tests_name("queue_rules", tests, NULL, NULL);
+}
