@@ -208,6 +208,25 @@ static void test_a_result_that_was_given_up_waits_for_its_origin(void **state) {
   assert_int_equal(undelivered(w, 1000), 0);
 }
 
+/* It may wait for days, and is never sent again. */
+static void test_the_request_of_a_job_that_has_ended_leaves_the_memory(void **state) {
+  struct world *w = *state;
+  struct queue_stats stats;
+  join(w);
+  struct hop_job job = world_job(1);
+  put_taken(w, &job);
+  queue_read_stats(w->queue, w->now_us, &stats);
+  assert_true(stats.request_bytes > 0);
+  give_up(w, 1, "status 200");
+  world_pass(w, 0);
+  queue_read_stats(w->queue, w->now_us, &stats);
+  assert_int_equal(stats.request_bytes, 0);
+  world_crash(w);
+  queue_read_stats(w->queue, w->now_us, &stats);
+  assert_int_equal(stats.request_bytes, 0);
+  assert_int_equal(expect_delivery(w, 1).outcome, OUTCOME_UNDELIVERED);
+}
+
 static void test_the_origin_is_told_what_was_dropped(void **state) {
   struct world *w = *state;
   join(w);
@@ -345,6 +364,7 @@ int queue_silent_tests(void) {
       TEST(test_origin_that_returns_is_asked_at_once),
       TEST(test_a_silent_origin_is_asked_about_one_job),
       TEST(test_a_result_that_was_given_up_waits_for_its_origin),
+      TEST(test_the_request_of_a_job_that_has_ended_leaves_the_memory),
       TEST(test_the_origin_is_told_what_was_dropped),
       TEST(test_an_origin_that_has_ended_the_job_is_told_too),
       TEST(test_an_origin_that_cannot_answer_yet_is_asked_later),
