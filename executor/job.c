@@ -172,7 +172,7 @@ static void job_report_first(struct job *job) {
 static void digest_append(struct pf_slice body, char *text, size_t size) {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned len = 0;
-  PF_ASSERT(EVP_Digest(body.data, body.len, digest, &len, EVP_sha256(), NULL) == 1);
+  if (EVP_Digest(body.data, body.len, digest, &len, EVP_sha256(), NULL) != 1) pf_out_of_memory();
   size_t at =
       strlen(text) + (size_t)snprintf(text + strlen(text), size - strlen(text), ", SHA-256 ");
   PF_ASSERT(at + len * 2 < size);

@@ -10,6 +10,7 @@
 
 #define PATH_MAX_BYTES 64
 #define LOG_EVERY_MS 5000
+#define GIVE_UP_BYTES ((size_t)16 << 20) /* of bodies, in one turn of the loop */
 
 struct result_origin {
   struct pf_map_node node;
@@ -113,13 +114,22 @@ static bool call_is_over(const struct result_call *call) {
   return pf_clock_mono_ms() >= call->until_ms;
 }
 
-/* Nobody knows where the origin is. */
+/* Nobody knows where the origin is. What becomes of their bodies takes its time (a digest), and
+ * there may be a whole memory full of them: so the rest comes after the next look-up, which is
+ * soon. */
 static void origin_give_up_parked(struct result_origin *o) {
+  size_t bytes = 0;
   PF_LIST_EACH(it, &o->parked) {
-    if (!call_is_over(call_of(it))) continue;
+    struct result_call *call = call_of(it);
+    if (!call_is_over(call)) continue;
+    if (bytes >= GIVE_UP_BYTES) {
+      o->backoff_ms = RESULTS_BACKOFF_MIN_MS;
+      return;
+    }
+    bytes += call->item.body.len;
     pf_list_del(it);
     o->results->stats.parked--;
-    call_end(call_of(it), HOP_RESULT_RETRY);
+    call_end(call, HOP_RESULT_RETRY);
   }
 }
 

@@ -81,8 +81,11 @@ static void row_take(struct queue *queue, struct job *job, struct queue_row *row
   if (row->insert) row->blob = queue_blob_ref(job->blob);
   if (job->detail) row->detail = pf_strdup(job->detail);
   job->stored = true;
-  /* Over the budget only what is about to leave stays in memory. */
-  if (row->state == QUEUE_ROW_QUEUED && !queue_has_room(queue, 0)) job_drop_blob(queue, job);
+  /* What has ended is not sent again, and may wait for its origin for days. Over the budget only
+   * what is about to leave stays in memory. */
+  if (row->state == QUEUE_ROW_EXHAUSTED ||
+      (row->state == QUEUE_ROW_QUEUED && !queue_has_room(queue, 0)))
+    job_drop_blob(queue, job);
 }
 
 static size_t list_count(const struct pf_list *head) {

@@ -58,6 +58,7 @@ void queue_load_row(struct queue *queue, const struct queue_row *row, const stru
     effects_delete(queue, row->qid); /* it ended while its row was not in memory */
     return;
   }
+  if (row->state == QUEUE_ROW_EXHAUSTED) blob = NULL; /* it is not sent again */
   struct job *job = job_new(queue, item, origin, blob, now_us);
   job->qid = row->qid;
   job->stored = true;

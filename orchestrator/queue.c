@@ -252,6 +252,11 @@ static void origin_silent(struct queue *queue, struct job *job, int64_t now_us) 
   job_timer(queue, job, now_us + ask_again_ms(queue, job) * US_PER_MS);
 }
 
+/* The origin lives, and cannot say yet. Nothing else of its has to be woken for that. */
+static void origin_not_yet(struct queue *queue, struct job *job, int64_t now_us) {
+  job_timer(queue, job, now_us + retry_hop_ms(++job->tries, &queue->rand) * US_PER_MS);
+}
+
 /* What becomes of a job whose origin still waits for it. */
 static void pending_decide(struct queue *queue, struct job *job, int64_t now_us) {
   /* Without START nothing of a job that must not be repeated has left. */
@@ -292,6 +297,9 @@ void queue_on_status(
   case HOP_STATUS_UNKNOWN:
     job_close(queue, job);
     break;
+  case HOP_STATUS_RETRY:
+    origin_not_yet(queue, job, now_us);
+    break;
   default:
     origin_silent(queue, job, now_us);
     break;
@@ -303,8 +311,10 @@ void queue_on_delivery(
   struct job *job = answered_job(queue, action, JOB_EXHAUSTED);
   if (!job) return;
   if (answer != QUEUE_NO_ANSWER) origin_spoke(queue, job->origin, now_us);
-  if (answer == QUEUE_NO_ANSWER || answer == HOP_RESULT_RETRY)
+  if (answer == QUEUE_NO_ANSWER)
     origin_silent(queue, job, now_us);
+  else if (answer == HOP_RESULT_RETRY)
+    origin_not_yet(queue, job, now_us);
   else
     job_close(queue, job);
 }

@@ -173,7 +173,7 @@ void lease_tick(struct queue *queue, int64_t now_us);
 
 struct origin *origin_find(const struct queue *queue, uint64_t id);
 struct origin *origin_get(struct queue *queue, uint64_t id); /* NULL over the limit */
-/* It has called, or answered for good, us or an executor. */
+/* It has called, or answered us, or an executor for good. */
 void origin_spoke(struct queue *queue, struct origin *origin, int64_t now_us);
 int64_t origin_silent_us(const struct queue *queue, const struct origin *origin, int64_t now_us);
 void origin_dirty(struct queue *queue, struct origin *origin, bool urgent);

@@ -621,6 +621,33 @@ test('results stay until the origin has taken them', async (t) => {
   });
 });
 
+test('results of an origin whose address nobody knows are given up, a few large ones at a time', async (t) => {
+  const COUNT = 5, BYTES = 8 << 20; // more than GIVE_UP_BYTES in all
+  const { queue, at } = await system(t, { args: ['--result-grace-ms', '0'] });
+  const batches = []; // how many items each has
+  let open = false;
+  queue.onComplete = () => {
+    if (!open) {
+      batches.push(0);
+      open = true;
+      queueMicrotask(() => (open = false));
+    }
+    batches[batches.length - 1]++;
+    return 'ok';
+  };
+  const nowhere = { id: hex(8) };
+  const jobs = Array.from({ length: COUNT }, () => queue.job(nowhere,
+    { url: at(`/bytes/${BYTES}`), include: ['body'], timers: { deadlineMs: 5000 } }));
+  await queue.execute(jobs);
+  for (const job of jobs) {
+    const report = await queue.completed(job);
+    assert.deepEqual([report.outcome, report.code, report.certainty], ['undelivered', 'undelivered', 'answered']);
+    assert.match(report.detail, new RegExp(`status 200, ${BYTES} bytes, SHA-256 [0-9a-f]{64}$`));
+  }
+  assert.ok(queue.lookups > 1);
+  assert.ok(batches[0] < COUNT, `${batches}`);
+});
+
 test('2,000 slow answers delay nobody, and a large one goes whole', async (t) => {
   const { queue, origin, at, fetched, executor } = await system(t);
   const slow = Array.from({ length: 2000 }, () => queue.job(origin, { url: at('/drip?bytes=100000&ms=1000') }));

@@ -208,6 +208,25 @@ static void test_a_result_that_was_given_up_waits_for_its_origin(void **state) {
   assert_int_equal(undelivered(w, 1000), 0);
 }
 
+/* It may wait for days, and is never sent again. */
+static void test_the_request_of_a_job_that_has_ended_leaves_the_memory(void **state) {
+  struct world *w = *state;
+  struct queue_stats stats;
+  join(w);
+  struct hop_job job = world_job(1);
+  put_taken(w, &job);
+  queue_read_stats(w->queue, w->now_us, &stats);
+  assert_true(stats.request_bytes > 0);
+  give_up(w, 1, "status 200");
+  world_pass(w, 0);
+  queue_read_stats(w->queue, w->now_us, &stats);
+  assert_int_equal(stats.request_bytes, 0);
+  world_crash(w);
+  queue_read_stats(w->queue, w->now_us, &stats);
+  assert_int_equal(stats.request_bytes, 0);
+  assert_int_equal(expect_delivery(w, 1).outcome, OUTCOME_UNDELIVERED);
+}
+
 static void test_the_origin_is_told_what_was_dropped(void **state) {
   struct world *w = *state;
   join(w);
@@ -236,14 +255,42 @@ static void test_an_origin_that_has_ended_the_job_is_told_too(void **state) {
   assert_int_equal(world_put(w, &job), HOP_JOB_DONE);
 }
 
-static void answer_nothing(struct world *w) {
+static void answer_all(struct world *w, int status, int result) {
   struct queue_action action;
   while (world_act(w, &action)) {
     if (action.kind == QUEUE_ASK)
-      queue_on_status(w->queue, &action, QUEUE_NO_ANSWER, w->now_us);
+      queue_on_status(w->queue, &action, status, w->now_us);
     else if (action.kind == QUEUE_DELIVER)
-      queue_on_delivery(w->queue, &action, QUEUE_NO_ANSWER, w->now_us);
+      queue_on_delivery(w->queue, &action, result, w->now_us);
   }
+}
+
+/* "Not now" of an origin that lives: each job waits for its own next try, and none wakes the
+ * others, or a long list would be asked about again and again. */
+static void test_an_origin_that_cannot_answer_yet_is_asked_later(void **state) {
+  struct world *w = *state;
+  enum { JOBS = 20, ROUNDS = 10 };
+  world_beat(w, EXECUTOR, INCARNATION, JOBS, NULL, 0);
+  for (uint64_t local = 1; local <= JOBS; local++) {
+    struct hop_job job = world_job(local);
+    put_taken(w, &job);
+  }
+  for (uint64_t local = 2; local <= JOBS; local += 2)
+    give_up(w, local, "status 200");
+  lose_executor(w);
+  for (int i = 0; i < ROUNDS; i++) {
+    answer_all(w, HOP_STATUS_RETRY, HOP_RESULT_RETRY);
+    world_pass(w, 0);
+    world_expect_none(w);
+    world_pass(w, ASKED_WITHIN_MS);
+    assert_int_equal(w->action_count, JOBS);
+  }
+  assert_int_equal(world_state(w, 1), JOB_ASKING);
+  assert_int_equal(world_state(w, 2), JOB_EXHAUSTED);
+}
+
+static void answer_nothing(struct world *w) {
+  answer_all(w, QUEUE_NO_ANSWER, QUEUE_NO_ANSWER);
 }
 
 /* Until then nobody answers for the origin. */
@@ -317,8 +364,10 @@ int queue_silent_tests(void) {
       TEST(test_origin_that_returns_is_asked_at_once),
       TEST(test_a_silent_origin_is_asked_about_one_job),
       TEST(test_a_result_that_was_given_up_waits_for_its_origin),
+      TEST(test_the_request_of_a_job_that_has_ended_leaves_the_memory),
       TEST(test_the_origin_is_told_what_was_dropped),
       TEST(test_an_origin_that_has_ended_the_job_is_told_too),
+      TEST(test_an_origin_that_cannot_answer_yet_is_asked_later),
       TEST(test_jobs_of_an_origin_that_is_gone_are_dropped_after_their_time),
       TEST(test_jobs_of_an_origin_that_calls_are_kept),
   };

@@ -171,7 +171,8 @@ export async function startQueue(t) {
     /** Sends jobs in one batch; resolves to the answers. */
     async execute(jobs, { incarnation = queue.executor.incarnation } = {}) {
       const origins = {};
-      for (const { origin } of jobs) origins[origin.id] = { epoch: origin.epoch, url: origin.url };
+      for (const { origin } of jobs)
+        if (origin.url) origins[origin.id] = { epoch: origin.epoch, url: origin.url }; // else nobody knows it
       const items = jobs.map(({ origin, request, ...head }) => record(head, request));
       const { status, body } = await post(`${queue.executor.url}/v1/execute`,
         Buffer.concat([record({ queueEpoch: queue.epoch, incarnation, origins }), ...items]));
