@@ -129,7 +129,7 @@ static bool limit_read(struct pf_buf *text, int64_t *ret_limit) {
   pf_buf_append(text, "", 1);
   if (text->err || text->data[0] < '0' || text->data[0] > '9') return false;
   *ret_limit = strtoll(text->data, &end, 10);
-  return !*end && *ret_limit <= CORE_LIST_MAX;
+  return end == text->data + text->len - 1 && *ret_limit <= CORE_LIST_MAX;
 }
 
 /* GET /v1/jobs?state=&limit=&after= */

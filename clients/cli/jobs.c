@@ -67,26 +67,42 @@ const struct pf_option_table jobs_options = {
     .count = PF_COUNT(jobs_option_list),
 };
 
+static int print_unreadable(void) {
+  fprintf(stderr, "proxyfetch jobs: the answer is not what this version reads\n");
+  return PF_EXIT_FAILURE;
+}
+
+/* A column of a text from elsewhere: what a terminal would obey is shown as '?'. */
+static void print_text(int width, struct pf_slice text) {
+  int len = 0;
+  for (; (size_t)len < text.len; len++)
+    putchar((unsigned char)text.data[len] < ' ' || text.data[len] == 0x7f ? '?' : text.data[len]);
+  for (; len < width; len++)
+    putchar(' ');
+}
+
 static void print_row(const struct json *job) {
   static const char *const columns[] = {"state", "host", "continuation", "clientId"};
-  static const int widths[] = {-9, -28, -12, 0};
+  static const int widths[] = {9, 28, 12, 0};
   struct pf_slice id = {0};
   double age_ms = 0;
   int64_t runs = 0;
   json_string(json_get(job, "reqId"), &id);
   json_double(json_get(job, "ageMs"), &age_ms);
   json_int(json_get(job, "runs"), 0, INT32_MAX, &runs);
-  printf("%.*s  %8.1f s  %4" PRId64 "  ", (int)id.len, id.data, age_ms / 1000, runs);
+  print_text(32, id);
+  printf("  %8.1f s  %4" PRId64 "  ", age_ms / 1000, runs);
   for (size_t i = 0; i < PF_COUNT(columns); i++) {
     struct pf_slice text = pf_slice_str("-");
     json_string(json_get(job, columns[i]), &text);
-    printf("%*.*s%s", widths[i], (int)text.len, text.data, i + 1 < PF_COUNT(columns) ? "  " : "\n");
+    print_text(widths[i], text);
+    printf("%s", i + 1 < PF_COUNT(columns) ? "  " : "\n");
   }
 }
 
 static int print_list(const struct pf_buf *body) {
   struct json *root;
-  if (json_parse(&root, pf_buf_view(body), NULL)) return PF_EXIT_FAILURE;
+  if (json_parse(&root, pf_buf_view(body), NULL)) return print_unreadable();
   int64_t total = 0, shown = 0;
   json_int(json_get(root, "total"), 0, INT64_MAX, &total);
   const struct json *jobs = json_get(root, "jobs");
@@ -102,7 +118,7 @@ static int print_list(const struct pf_buf *body) {
 
 static int print_origins(const struct pf_buf *body) {
   struct json *root;
-  if (json_parse(&root, pf_buf_view(body), NULL)) return PF_EXIT_FAILURE;
+  if (json_parse(&root, pf_buf_view(body), NULL)) return print_unreadable();
   const struct json *origins = json_get(root, "origins");
   printf("%-16s  %14s  %10s  %s\n", "origin", "heard", "jobs", "url");
   for (const struct json *it = origins ? json_first(origins) : NULL; it; it = json_next(it)) {
@@ -114,8 +130,10 @@ static int print_origins(const struct pf_buf *body) {
     json_int(json_get(it, "jobs"), 0, INT64_MAX, &jobs);
     json_double(json_get(it, "silentMs"), &silent_ms);
     if (!url.len) url = pf_slice_str("- (not heard of since the queue started)");
-    printf("%.*s  %8.1f s ago  %10" PRId64 "  %.*s\n", (int)id.len, id.data, silent_ms / 1000, jobs,
-        (int)url.len, url.data);
+    print_text(16, id);
+    printf("  %8.1f s ago  %10" PRId64 "  ", silent_ms / 1000, jobs);
+    print_text(0, url);
+    putchar('\n');
   }
   json_free(root);
   return PF_EXIT_OK;
@@ -123,7 +141,7 @@ static int print_origins(const struct pf_buf *body) {
 
 static int print_undelivered(const struct pf_buf *body) {
   struct json *root;
-  if (json_parse(&root, pf_buf_view(body), NULL)) return PF_EXIT_FAILURE;
+  if (json_parse(&root, pf_buf_view(body), NULL)) return print_unreadable();
   const struct json *jobs = json_get(root, "jobs");
   int64_t total = 0, shown = 0;
   json_int(json_get(root, "total"), 0, INT64_MAX, &total);
@@ -135,8 +153,12 @@ static int print_undelivered(const struct pf_buf *body) {
     json_string(json_get(it, "certainty"), &certainty);
     json_string(json_get(it, "error"), &error);
     json_double(json_get(it, "originSilentMs"), &silent_ms);
-    printf("%.*s  %8.1f s ago  %-16.*s  %.*s\n", (int)id.len, id.data, silent_ms / 1000,
-        (int)certainty.len, certainty.data, (int)error.len, error.data);
+    print_text(32, id);
+    printf("  %8.1f s ago  ", silent_ms / 1000);
+    print_text(16, certainty);
+    printf("  ");
+    print_text(0, error);
+    putchar('\n');
   }
   printf("%" PRId64 " jobs%s\n", total, shown < total ? ", the first of them shown" : "");
   json_free(root);

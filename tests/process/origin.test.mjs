@@ -102,7 +102,7 @@ test('origin', async (t) => {
       ['PUT', FETCH, '{}', {}, 405],
       ['GET', FETCH, undefined, {}, 405],
       ['GET', '/v1/jobs/xyz', undefined, {}, 400],
-      ...['', 'x', '-1', '1001', '10x', '99999999999999999999'].map((limit) => ['GET', `/v1/jobs?limit=${limit}`, undefined, {}, 400]),
+      ...['', 'x', '-1', '1001', '10x', '5%00x', '99999999999999999999'].map((limit) => ['GET', `/v1/jobs?limit=${limit}`, undefined, {}, 400]),
       ['GET', '/v1/jobs?state=done', undefined, {}, 400],
       ['GET', '/v1/jobs?after=', undefined, {}, 400],
       ['GET', '/v1/jobs?after=xyz', undefined, {}, 400],

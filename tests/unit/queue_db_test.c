@@ -231,13 +231,30 @@ static void sql_run(const struct file *f, const char *sql) {
 
 static void test_a_file_of_the_first_version_is_taken_over(void **state) {
   struct file *f = *state;
-  struct hop_job job = world_job(1);
-  file_put(f, &job, pf_slice_str("one"));
+  struct hop_job ready = world_job(1), ended = world_job(2);
+  struct hop_complete item = {.job = ended.job,
+      .how = HOP_COMPLETE_RETRY,
+      .outcome = OUTCOME_RESET,
+      .certainty = CERTAINTY_SENT_UNKNOWN};
+  enum job_state job_state;
+  int attempt;
+  ended.retry.attempts = 1;
+  file_beat(f);
+  file_put(f, &ended, pf_slice_str("two"));
+  file_turn(f);
+  assert_true(queue_find(f->queue, ended.job, &job_state, &attempt, &item.fence));
+  queue_complete(f->queue, &item, now_us());
+  queue_stop_leasing(f->queue);
+  file_put(f, &ready, pf_slice_str("one"));
   file_turn(f);
   file_close(f);
   sql_run(f, "ALTER TABLE jobs DROP COLUMN detail; PRAGMA user_version = 1");
   file_open(f);
-  assert_int_equal(f->rows, 1);
+  assert_int_equal(f->rows, 2);
+  assert_true(queue_find(f->queue, ready.job, &job_state, &attempt, &item.fence));
+  assert_int_equal(job_state, JOB_READY);
+  assert_true(queue_find(f->queue, ended.job, &job_state, &attempt, &item.fence));
+  assert_int_equal(job_state, JOB_EXHAUSTED);
 }
 
 static void test_done_and_low_come_back(void **state) {
