@@ -22,7 +22,7 @@ struct options {
 };
 
 struct totals {
-  uint64_t events, crashes, amnesias, jobs;
+  uint64_t events, crashes, amnesias, jobs, undelivered, abandoned;
 };
 
 static bool run_seed(const struct options *options, struct sim_stores *stores, uint64_t seed,
@@ -32,6 +32,8 @@ static bool run_seed(const struct options *options, struct sim_stores *stores, u
   totals->events += sim.events;
   totals->crashes += sim.crashes;
   totals->amnesias += sim.amnesias;
+  totals->undelivered += sim.undelivered;
+  totals->abandoned += sim.abandoned;
   totals->jobs += sim.job_count;
   if (sim.why[0]) {
     printf("seed %llu: %s\n", (unsigned long long)seed, sim.why);
@@ -71,11 +73,12 @@ static int run_plain(const struct options *options) {
   double began_s = cpu_s();
   uint64_t broken = run_seeds(options, &totals);
   double took_s = cpu_s() - began_s;
-  printf("seeds=%llu from=%llu broken=%llu jobs=%llu crashes=%llu amnesias=%llu events=%llu"
-         " cpu_s=%.1f events_per_s=%.0f\n",
+  printf("seeds=%llu from=%llu broken=%llu jobs=%llu crashes=%llu amnesias=%llu undelivered=%llu"
+         " abandoned=%llu events=%llu cpu_s=%.1f events_per_s=%.0f\n",
       (unsigned long long)options->seeds, (unsigned long long)options->from,
       (unsigned long long)broken, (unsigned long long)totals.jobs,
       (unsigned long long)totals.crashes, (unsigned long long)totals.amnesias,
+      (unsigned long long)totals.undelivered, (unsigned long long)totals.abandoned,
       (unsigned long long)totals.events, took_s, (double)totals.events / took_s);
   if (options->removal != REMOVE_NOTHING) return broken == 0;
   return broken != 0;

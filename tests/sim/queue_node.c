@@ -430,7 +430,7 @@ void queue_start_node(struct sim *sim, struct sim_stores *stores, uint64_t fresh
       .fence_next = meta.fence_next,
       .seed = pf_rand_u64(&sim->rand),
       .lease_ms = 3000,
-      .undelivered_keep_ms = 604800000,
+      .undelivered_keep_ms = sim->faults.keep_ms ? sim->faults.keep_ms : 604800000,
       .grace_ms = 2000,
       .retry = {500, 60000, 300000},
       .jobs_max = 1000,
@@ -454,6 +454,10 @@ static void free_held(struct pf_list *list) {
 
 void queue_stop(struct sim *sim) {
   struct sim_queue *q = sim->queue;
+  struct queue_stats stats;
+  queue_read_stats(q->queue, sim->now_us, &stats);
+  sim->undelivered += stats.undelivered;
+  sim->abandoned += stats.abandoned;
   queue_free(q->queue);
   for (struct pf_list *it; (it = pf_list_pop(&q->groups)) != NULL;) {
     struct written *w = pf_container_of(it, struct written, link);

@@ -190,6 +190,7 @@ static void draw_faults(struct sim *sim) {
   f->connect_fails = draw(sim, 500);
   f->resets = draw(sim, 400);
   f->hangs = draw(sim, 300);
+  f->keep_ms = draw(sim, 2000);
 }
 
 static void mischief(struct sim *sim, struct sim_event *event) {

@@ -116,6 +116,7 @@ struct sim_faults {
   unsigned strike, freeze; /* a crash or a pause at the worst moment */
   unsigned crash[NODES], pause, cut, amnesia, jump, hang_up;
   unsigned connect_fails, resets, hangs; /* the target */
+  unsigned keep_ms; /* the queue drops jobs of an origin that is silent for so long; 0 = never */
 };
 
 struct sim_job { /* what an outsider knows of a job */
@@ -170,6 +171,7 @@ struct sim {
   size_t submit_count;
   struct sim_client clients[SIM_CLIENTS];
   unsigned crashes, amnesias;
+  uint64_t undelivered, abandoned; /* of all lives of the queue */
   struct sim_queue *queue;
   struct sim_origin *origin;
   struct sim_executor *executors[2];
