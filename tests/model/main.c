@@ -31,7 +31,7 @@ static void usage(FILE *out) {
         "                  of 1 or none; `good` adds to that, or cuts it, as N is more or less "
         "than 2\n"
         "  --states N      give up at N states (default 30000000, about 3 GiB)\n"
-        "  --only TEXT, --except TEXT   designs by a part of their name\n"
+        "  --only TEXT,…, --except TEXT,…   designs by parts of their names\n"
         "  --without RULE  leave out a rule more (run)\n"
         "  --trace         print all traces (removals)\n",
       out);
@@ -73,9 +73,21 @@ static unsigned faults_for(const struct options *options, unsigned table) {
   return faults < table ? faults : table;
 }
 
+/* parts: separated by commas. */
+static bool has_part(const char *name, const char *parts) {
+  char part[64];
+  for (const char *at = parts; *at; at += *at == ',') {
+    size_t len = strcspn(at, ",");
+    snprintf(part, sizeof(part), "%.*s", (int)len, at);
+    if (len > 0 && strstr(name, part)) return true;
+    at += len;
+  }
+  return false;
+}
+
 static bool is_wanted(const struct options *options, const struct design *design) {
-  return (!options->only || strstr(design->name, options->only)) &&
-         (!options->except || !strstr(design->name, options->except));
+  return (!options->only || has_part(design->name, options->only)) &&
+         (!options->except || !has_part(design->name, options->except));
 }
 
 /* All designs hold. A broken one prints how. */
