@@ -1,6 +1,7 @@
 /* The process: what its parts share. Everything runs on one loop.
  *
- *   control.c  what the orchestrator says here, and the heartbeats that keep the lease
+ *   api.c      what the orchestrator and operators say here
+ *   control.c  the heartbeats that keep the lease
  *   job.c      the life of one job in this process
  *   results.c  results to the origins that want them
  *   fetch.c    the request itself */

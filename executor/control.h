@@ -1,19 +1,17 @@
-/* The orchestrator's side of this process: POST /v1/execute and GET /health are answered here, and
- * heartbeats go out.
+/* What this process tells the orchestrator of itself: heartbeats, which keep the lease.
  *
  * Threads    the loop's
  * Ownership  none
  * Ordering   A heartbeat lists every job that was answered `taken` before it left.
- * Limits     CONTROL_BODY_MAX bytes of a call; one heartbeat under way. */
+ * Limits     one heartbeat under way */
 #ifndef PF_EXECUTOR_CONTROL_H
 #define PF_EXECUTOR_CONTROL_H
 
 #include "executor/app.h"
+#include "loop/listen.h"
 
-#define CONTROL_BODY_MAX ((size_t)4 << 20)
-
-/* Listens, prints the ready line, and begins to send heartbeats. */
-PF_MUST_CHECK int control_open(struct app *app, struct pf_error *reterr);
+/* Prints the ready line of the listener, and begins to send heartbeats. */
+void control_open(struct app *app, const struct pf_listen_addr *bound);
 /* Tells the orchestrator at once that this process is leaving. */
 void control_leave(struct app *app);
 /* One last heartbeat without any job, then done. */

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/rand.h"
+#include "executor/api.h"
 #include "executor/app.h"
 #include "executor/control.h"
 #include "executor/job.h"
@@ -18,10 +19,6 @@
 /* Idle connections, epoll sets, and sockets of the other processes: half of them for those who
  * call. */
 #define FILES_BESIDES_SLOTS 1024
-
-bool app_may_act(const struct app *app) {
-  return pf_clock_mono_ms() < app->lease_until_ms;
-}
 
 /* ---- stop ---- */
 
@@ -48,11 +45,6 @@ static void app_on_stop(struct timer *timer) {
   struct app *app = pf_container_of(timer, struct app, stop);
   if (app->jobs.count) pf_log(&app->log, PF_LOG_WARN, "jobs_dropped", "jobs=%zu", app->jobs.count);
   control_deregister(app, app_close);
-}
-
-void app_jobs_gone(struct app *app) {
-  /* Not from here: the last job has ended inside a callback of what is to be closed. */
-  timer_set(&app->timers, &app->stop, pf_clock_mono_ms());
 }
 
 static void app_on_drain(void *arg) {
@@ -134,8 +126,12 @@ static int app_open(struct app *app, struct pf_error *reterr) {
   app->results = results_new(&results);
   app->start = app_peer(app, "/v1/start");
   app->complete = app_peer(app, "/v1/complete");
-  err = control_open(app, reterr);
-  if (err) app_close(app);
+  struct pf_listen_addr bound;
+  err = api_open(app, &bound, reterr);
+  if (err)
+    app_close(app);
+  else
+    control_open(app, &bound);
   return err;
 }
 
