@@ -74,6 +74,8 @@ static void post_execute(struct app *app, const struct web_request *req) {
   pf_buf_done(&answer);
 }
 
+/* ---- what operators ask ---- */
+
 static void get_health(struct app *app, const struct web_request *req) {
   web_respond_health(app->web, req->id, "executor");
 }

@@ -12,7 +12,7 @@
 
 #define API_BODY_MAX ((size_t)4 << 20)
 
-/* Listens. */
+/* Listens; *ret_bound is where. Errors: those of web_listen, and nothing is open then. */
 PF_MUST_CHECK int api_open(
     struct app *app, struct pf_listen_addr *ret_bound, struct pf_error *reterr);
 

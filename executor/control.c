@@ -8,7 +8,7 @@
 #include "executor/job.h"
 #include "wire/batch.h"
 
-#define ANSWER_MAX ((size_t)8 << 20)
+#define HELD_MAX ((size_t)8 << 20)
 #define LAST_BEAT_MS 1000
 
 struct control {
@@ -87,7 +87,7 @@ static void beat_send(struct control *c) {
   pf_buf_clear(&c->scratch);
   pf_buf_clear(&c->body);
   struct pf_buf held;
-  pf_buf_init(&held, ANSWER_MAX);
+  pf_buf_init(&held, HELD_MAX);
   job_check(app);
   job_list_held(app, &held);
   hop_heartbeat_encode(&c->scratch, &beat);
@@ -136,7 +136,7 @@ void control_open(struct app *app, const struct pf_listen_addr *bound) {
   control_name(app, bound);
   struct control *c = app->control = pf_alloc(sizeof(*c));
   c->app = app;
-  pf_buf_init(&c->body, ANSWER_MAX + BATCH_HEAD_MAX);
+  pf_buf_init(&c->body, HELD_MAX + BATCH_HEAD_MAX);
   pf_buf_init(&c->scratch, BATCH_HEAD_MAX);
   snprintf(c->beat_url, sizeof(c->beat_url), "%s/v1/executors/%016llx", app->config.orchestrator,
       (unsigned long long)app->id);

@@ -10,7 +10,7 @@
 #include "executor/app.h"
 #include "loop/listen.h"
 
-/* Prints the ready line of the listener, and begins to send heartbeats. */
+/* Gives the process its address and id, prints the ready line, and begins to send heartbeats. */
 void control_open(struct app *app, const struct pf_listen_addr *bound);
 /* Tells the orchestrator at once that this process is leaving. */
 void control_leave(struct app *app);

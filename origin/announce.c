@@ -264,7 +264,8 @@ void core_on_announced(
   case HOP_JOB_FULL:
     announce_later(core, job, FULL_RETRY_MS);
     break;
-  case HOP_JOB_DONE: /* it says that we have the result, and we do not: it was lost with our disk */
+  case HOP_JOB_DONE: /* it says that we have the result, and we do not: it was lost with our disk,
+                      * or the queue has given us up */
   case HOP_JOB_LOST:
     jobs_end(core, job, OUTCOME_QUEUE_LOST, pf_slice_str(outcome_text(OUTCOME_QUEUE_LOST)));
     break;

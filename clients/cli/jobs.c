@@ -72,15 +72,6 @@ static int print_unreadable(void) {
   return PF_EXIT_FAILURE;
 }
 
-/* A column of a text from elsewhere: what a terminal would obey is shown as '?'. */
-static void print_text(int width, struct pf_slice text) {
-  int len = 0;
-  for (; (size_t)len < text.len; len++)
-    putchar((unsigned char)text.data[len] < ' ' || text.data[len] == 0x7f ? '?' : text.data[len]);
-  for (; len < width; len++)
-    putchar(' ');
-}
-
 static void print_row(const struct json *job) {
   static const char *const columns[] = {"state", "host", "continuation", "clientId"};
   static const int widths[] = {9, 28, 12, 0};
@@ -90,12 +81,12 @@ static void print_row(const struct json *job) {
   json_string(json_get(job, "reqId"), &id);
   json_double(json_get(job, "ageMs"), &age_ms);
   json_int(json_get(job, "runs"), 0, INT32_MAX, &runs);
-  print_text(32, id);
+  request_print_text(stdout, 32, id);
   printf("  %8.1f s  %4" PRId64 "  ", age_ms / 1000, runs);
   for (size_t i = 0; i < PF_COUNT(columns); i++) {
     struct pf_slice text = pf_slice_str("-");
     json_string(json_get(job, columns[i]), &text);
-    print_text(widths[i], text);
+    request_print_text(stdout, widths[i], text);
     printf("%s", i + 1 < PF_COUNT(columns) ? "  " : "\n");
   }
 }
@@ -130,9 +121,9 @@ static int print_origins(const struct pf_buf *body) {
     json_int(json_get(it, "jobs"), 0, INT64_MAX, &jobs);
     json_double(json_get(it, "silentMs"), &silent_ms);
     if (!url.len) url = pf_slice_str("- (not heard of since the queue started)");
-    print_text(16, id);
+    request_print_text(stdout, 16, id);
     printf("  %8.1f s ago  %10" PRId64 "  ", silent_ms / 1000, jobs);
-    print_text(0, url);
+    request_print_text(stdout, 0, url);
     putchar('\n');
   }
   json_free(root);
@@ -153,11 +144,11 @@ static int print_undelivered(const struct pf_buf *body) {
     json_string(json_get(it, "certainty"), &certainty);
     json_string(json_get(it, "error"), &error);
     json_double(json_get(it, "originSilentMs"), &silent_ms);
-    print_text(32, id);
+    request_print_text(stdout, 32, id);
     printf("  %8.1f s ago  ", silent_ms / 1000);
-    print_text(16, certainty);
+    request_print_text(stdout, 16, certainty);
     printf("  ");
-    print_text(0, error);
+    request_print_text(stdout, 0, error);
     putchar('\n');
   }
   printf("%" PRId64 " jobs%s\n", total, shown < total ? ", the first of them shown" : "");

@@ -51,6 +51,24 @@ int request_run(const char *method, const char *url, int *ret_status, struct pf_
       reterr, err, "%s: %s", url, request.error[0] ? request.error : pf_err_text(err));
 }
 
+/* Control characters, the second set of them too (U+0080 to U+009F, as UTF-8). */
+static int control_length(const char *at, const char *end) {
+  unsigned char byte = (unsigned char)*at, next = at + 1 < end ? (unsigned char)at[1] : 0;
+  if (byte < ' ' || byte == 0x7f) return 1;
+  return byte == 0xc2 && next >= 0x80 && next < 0xa0 ? 2 : 0;
+}
+
+void request_print_text(FILE *out, int width, struct pf_slice text) {
+  int written = 0;
+  for (const char *at = text.data, *end = at + text.len; at < end; written++) {
+    int control = control_length(at, end);
+    fputc(control ? '?' : *at, out);
+    at += control ? control : 1;
+  }
+  for (; written < width; written++)
+    fputc(' ', out);
+}
+
 void request_print_error(const char *command, int status, const struct pf_buf *body) {
   struct json *root = NULL;
   struct pf_slice code = {0}, message = pf_buf_view(body);
@@ -59,7 +77,10 @@ void request_print_error(const char *command, int status, const struct pf_buf *b
     json_string(json_get(error, "message"), &message);
     json_string(json_get(error, "code"), &code);
   }
-  fprintf(stderr, "proxyfetch %s: %.*s (HTTP %d%s%.*s)\n", command, (int)message.len, message.data,
-      status, code.len ? ", " : "", (int)code.len, code.len ? code.data : "");
+  fprintf(stderr, "proxyfetch %s: ", command);
+  request_print_text(stderr, 0, message);
+  fprintf(stderr, " (HTTP %d%s", status, code.len ? ", " : "");
+  request_print_text(stderr, 0, code);
+  fprintf(stderr, ")\n");
   json_free(root);
 }

@@ -7,6 +7,8 @@
 #ifndef CLI_REQUEST_H
 #define CLI_REQUEST_H
 
+#include <stdio.h>
+
 #include "base/buf.h"
 #include "base/err.h"
 
@@ -16,6 +18,8 @@
  */
 PF_MUST_CHECK int request_run(const char *method, const char *url, int *ret_status,
     struct pf_buf *ret_body, struct pf_error *reterr);
+/* A text from elsewhere in a column: what a terminal would obey is shown as '?'. */
+void request_print_text(FILE *out, int width, struct pf_slice text);
 /* For people: the message of {"error":{"code","message"}}, or the body itself. */
 void request_print_error(const char *command, int status, const struct pf_buf *body);
 

@@ -75,11 +75,9 @@ static unsigned faults_for(const struct options *options, unsigned table) {
 
 /* parts: separated by commas. */
 static bool has_part(const char *name, const char *parts) {
-  char part[64];
   for (const char *at = parts; *at; at += *at == ',') {
     size_t len = strcspn(at, ",");
-    snprintf(part, sizeof(part), "%.*s", (int)len, at);
-    if (len > 0 && strstr(name, part)) return true;
+    if (len > 0 && memmem(name, strlen(name), at, len)) return true;
     at += len;
   }
   return false;
@@ -90,9 +88,14 @@ static bool is_wanted(const struct options *options, const struct design *design
          (!options->except || !has_part(design->name, options->except));
 }
 
+static int none_wanted(void) {
+  fprintf(stderr, "model: no design has such a name; `model list` shows them\n");
+  return PF_EXIT_USAGE;
+}
+
 /* All designs hold. A broken one prints how. */
 static int command_good(struct options *options) {
-  unsigned failed = 0;
+  unsigned failed = 0, ran = 0;
   options->trace = true;
   print_heading();
   for (size_t i = 0; i < good_count; i++) {
@@ -102,10 +105,12 @@ static int command_good(struct options *options) {
         .deadline_ends = goods[i].deadline_ends};
     struct findings f = run(&goods[i].design, options, &limits);
     bool ok = !f.broken && !f.gave_up;
+    ran++;
     printf("%s\n", ok ? "ok" : f.gave_up ? "GAVE UP: too many states" : "BROKEN");
     fflush(stdout);
     failed += !ok;
   }
+  if (ran == 0) return none_wanted();
   return failed ? PF_EXIT_FAILURE : PF_EXIT_OK;
 }
 

@@ -27,6 +27,8 @@ test('jobs are listed, shown and canceled', async (t) => {
   assert.match(list.stdout, new RegExp(`^${id} .* mine$`, 'm'));
   assert.match(list.stdout, /^1 jobs$/m);
   assert.match((await jobs('list', '--state', 'parked')).stdout, /^0 jobs$/m);
+  await submit(system, { url: `${system.target}/uuid`, clientId: 'red\u001b[31m\u009b1mé' });
+  assert.match((await jobs('list')).stdout, / red\?\[31m\?1mé$/m); // nothing that a terminal would obey
 
   const gone = await jobs('cancel', id);
   assert.equal(gone.code, 0, gone.stderr);

@@ -391,6 +391,12 @@ size_t queue_jobs(const struct sim *sim) {
   return stats.jobs;
 }
 
+uint64_t queue_abandoned(const struct sim *sim) {
+  struct queue_stats stats = {0};
+  if (sim->queue) queue_read_stats(sim->queue->queue, sim->now_us, &stats);
+  return sim->abandoned + stats.abandoned;
+}
+
 static void load_rows(struct sim_queue *q, const struct queue_rows_chunk *chunk, int64_t now_us) {
   PF_ASSERT(chunk->err == PF_OK);
   for (size_t i = 0; i < chunk->origin_count; i++)

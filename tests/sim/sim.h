@@ -171,7 +171,7 @@ struct sim {
   size_t submit_count;
   struct sim_client clients[SIM_CLIENTS];
   unsigned crashes, amnesias;
-  uint64_t undelivered, abandoned; /* of all lives of the queue */
+  uint64_t undelivered, abandoned; /* of all lives of the queue that have ended */
   struct sim_queue *queue;
   struct sim_origin *origin;
   struct sim_executor *executors[2];
@@ -242,6 +242,8 @@ void queue_start_node(struct sim *sim, struct sim_stores *stores, uint64_t fresh
 void queue_stop(struct sim *sim);
 void queue_serve(struct sim *sim, enum sim_path path, uint64_t request, struct pf_slice batch);
 size_t queue_jobs(const struct sim *sim);
+/* Jobs dropped for the silence of their origin, in all its lives. */
+uint64_t queue_abandoned(const struct sim *sim);
 
 void executor_start(struct sim *sim, enum sim_node node);
 void executor_stop(struct sim *sim, enum sim_node node);

@@ -230,7 +230,7 @@ static void on_fetched(struct fetch *fetch) {
   one->done = true;
   one->done_ms = pf_clock_mono_ms();
   one->world->running--;
-  /* Else uv_run would wait for something else, if this is one of the timers that it runs first. */
+  /* UV_RUN_ONCE runs due timers and then waits: one of them may have ended the last fetch. */
   uv_stop(&one->world->loop);
 }
 

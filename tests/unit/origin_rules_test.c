@@ -278,7 +278,7 @@ static void test_key_of_a_finished_job_takes_no_other_request(void **state) {
 
 /* ---- sessions ---- */
 
-/* Opens a session on socket 7, has so many events made in it, and leaves. */
+/* Opens a session on socket 7, has so many events made in it. */
 static void session_with_events(struct world *world, char token[33], int events) {
   world_say(world, 7, "{\"type\":\"resume\"}");
   world_settle(world);

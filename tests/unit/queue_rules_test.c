@@ -6,9 +6,6 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "orchestrator/queue_impl.h" /* to break what must not break */
 #include "queue_fixture.h"
 
