@@ -1,8 +1,8 @@
 #include "executor/job.h"
 
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <openssl/evp.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -173,11 +173,10 @@ static void digest_append(struct pf_slice body, char *text, size_t size) {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned len = 0;
   if (EVP_Digest(body.data, body.len, digest, &len, EVP_sha256(), NULL) != 1) pf_out_of_memory();
-  size_t at =
-      strlen(text) + (size_t)snprintf(text + strlen(text), size - strlen(text), ", SHA-256 ");
+  size_t at = strlen(text);
+  at += (size_t)snprintf(text + at, size - at, ", SHA-256 ");
   PF_ASSERT(at + len * 2 < size);
-  for (unsigned i = 0; i < len; i++)
-    snprintf(text + at + i * 2, 3, "%02x", digest[i]);
+  pf_hex_print(text + at, digest, len);
 }
 
 /* What is left of an answer that nobody took are its status, its length and, if its body was kept,

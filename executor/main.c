@@ -14,7 +14,6 @@
 #include "executor/job.h"
 #include "loop/check.h"
 #include "loop/listen.h"
-#include "wire/batch.h"
 
 /* Idle connections, epoll sets, and sockets of the other processes: half of them for those who
  * call. */

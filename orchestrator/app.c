@@ -14,11 +14,10 @@ void app_check(struct app *app) {
   app->invariant_failures += broken;
   if (broken)
     pf_log(&app->log, PF_LOG_ERROR, "invariant_broken", "count=%llu", (unsigned long long)broken);
-  struct queue_stats stats;
-  queue_read_stats(app->queue, app_now_us(), &stats);
-  if (stats.abandoned > app->abandoned)
+  uint64_t abandoned = queue_count_abandoned(app->queue);
+  if (abandoned > app->abandoned)
     pf_log(&app->log, PF_LOG_WARN, "jobs_abandoned",
         "count=%llu reason=\"their origins have been silent for --undelivered-keep-ms\"",
-        (unsigned long long)(stats.abandoned - app->abandoned));
-  app->abandoned = stats.abandoned;
+        (unsigned long long)(abandoned - app->abandoned));
+  app->abandoned = abandoned;
 }

@@ -231,6 +231,8 @@ struct queue_stats {
   bool loading;
 };
 void queue_read_stats(const struct queue *queue, int64_t now_us, struct queue_stats *ret_stats);
+/* queue_stats.abandoned, without a look at all origins and executors. */
+uint64_t queue_count_abandoned(const struct queue *queue);
 
 struct queue_executor_info {
   uint64_t executor, incarnation;

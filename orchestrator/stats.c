@@ -43,6 +43,10 @@ void queue_read_stats(const struct queue *queue, int64_t now_us, struct queue_st
   }
 }
 
+uint64_t queue_count_abandoned(const struct queue *queue) {
+  return queue->counters.abandoned;
+}
+
 void queue_each_executor(const struct queue *queue, int64_t now_us,
     void (*each)(const struct queue_executor_info *info, void *arg), void *arg) {
   PF_LIST_EACH(it, &queue->executors) {

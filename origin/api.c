@@ -149,9 +149,6 @@ static void route_list(struct origin *origin, const struct web_request *request)
     respond_error(origin, request, 400, "bad_id", "a job id is 32 hex digits");
   else if (limited && !limit_read(&limit, &count))
     respond_error(origin, request, 400, "bad_query", "`limit` is a whole number, 0 to 1000");
-  else if (!core_state_known(pf_buf_view(&state)))
-    respond_error(origin, request, 400, "bad_query",
-        "`state` is one of pending, enqueued, received and parked");
   else
     core_on_api_list(origin_enter(origin), request->id, pf_buf_view(&state), count, id);
   pf_buf_done(&state);

@@ -325,10 +325,9 @@ void core_on_api_body(struct core *core, uint64_t request, struct pf_job_id id);
 /* Ends a pending job; throws a parked one away. */
 void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id);
 /* The jobs that are not done, oldest first, at most limit (and CORE_LIST_MAX), with ids above that
- * of after (all zero: from the beginning; 400 if it is of another origin); state empty = all.
- * Looked at page by page, however many there are. */
+ * of after (all zero: from the beginning; 400 if it is of another origin); state empty = all, 400
+ * if it is none. Looked at page by page, however many there are. */
 #define CORE_LIST_MAX 1000
-bool core_state_known(struct pf_slice state); /* for core_on_api_list; empty is, too */
 void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit,
     struct pf_job_id after);
 /* Gives a parked job a new budget of runs. */

@@ -267,21 +267,15 @@ static void encode_listed(struct json_writer *w, const struct core *core, const 
   json_end_object(w);
 }
 
+/* -1: there is no such state. */
 static int64_t count_listed(const struct core *core, struct pf_slice state) {
   size_t unaccepted = core->job_count[JOB_COMMITTING] + core_outbox(core);
   if (state.len == 0) return (int64_t)core->jobs.count;
   if (pf_slice_is(state, "pending")) return (int64_t)unaccepted;
   if (pf_slice_is(state, "enqueued")) return (int64_t)core->accepted;
   if (pf_slice_is(state, "parked")) return (int64_t)core->job_count[JOB_PARKED];
-  if (!pf_slice_is(state, "received")) return 0;
+  if (!pf_slice_is(state, "received")) return -1;
   return (int64_t)(core->jobs.count - unaccepted - core->accepted - core->job_count[JOB_PARKED]);
-}
-
-bool core_state_known(struct pf_slice state) {
-  static const char *const names[] = {"", "pending", "enqueued", "received", "parked"};
-  for (size_t i = 0; i < PF_COUNT(names); i++)
-    if (pf_slice_is(state, names[i])) return true;
-  return false;
 }
 
 static void listing_respond(struct core *core, struct listing *listing, bool more) {
@@ -330,6 +324,11 @@ void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state
     struct pf_job_id after) {
   if (after.origin != core->origin_id && (after.origin | after.local) != 0) {
     queries_error(core, request, 400, "bad_id", "`after` is the id of a job of another origin");
+    return;
+  }
+  if (count_listed(core, state) < 0) {
+    queries_error(core, request, 400, "bad_query",
+        "`state` is one of pending, enqueued, received and parked");
     return;
   }
   struct listing *listing = pf_alloc(sizeof(*listing));

@@ -392,9 +392,7 @@ size_t queue_jobs(const struct sim *sim) {
 }
 
 uint64_t queue_abandoned(const struct sim *sim) {
-  struct queue_stats stats = {0};
-  if (sim->queue) queue_read_stats(sim->queue->queue, sim->now_us, &stats);
-  return sim->abandoned + stats.abandoned;
+  return sim->abandoned + (sim->queue ? queue_count_abandoned(sim->queue->queue) : 0);
 }
 
 static void load_rows(struct sim_queue *q, const struct queue_rows_chunk *chunk, int64_t now_us) {
