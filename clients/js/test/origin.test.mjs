@@ -19,22 +19,32 @@ function randomFrom(seed) {
   };
 }
 
+/** Frames that the longest connection lives for. More than JOBS: a client first sends again what
+ *  was not confirmed, and one that never gets past that gets nowhere. */
+const LIFE_MAX = 400;
+
 /** A WebSocket class whose connections die without a word: before or after a message, either way. */
-function breaking(random, chance, counts) {
+function breaking(random, counts) {
   return class extends WebSocket {
+    #left = Math.ceil(random() * LIFE_MAX);
+    /** Whether this frame is one too many. */
     #dies() {
-      if (this.readyState !== WebSocket.OPEN || random() >= chance) return false;
+      if (this.#left === 0) return true;
+      if (--this.#left > 0) return false;
       counts.broken++;
       this.terminate();
       return true;
     }
     send(data) {
-      if (this.#dies()) return;
+      // The last one gets out half of the time, and no answer comes back.
+      const last = this.#left === 1 && random() < 0.5;
+      if (last) setImmediate(() => this.#dies());
+      else if (this.#dies()) return;
       super.send(data);
-      // Terminated at once it would not leave: half of them get out, and no answer comes back.
-      if (random() < chance) setImmediate(() => this.#dies());
     }
     set onmessage(handler) {
+      // What the socket had read before it died is not let out: a frame lost between two that come
+      // is no broken connection.
       super.onmessage = (event) => this.#dies() || handler(event);
     }
   };
@@ -84,15 +94,16 @@ test('with the real processes', async (t) => {
   for (const seed of [1, 2, 3])
     await t.test(`${JOBS} fetches over breaking connections: each once (seed ${seed})`, async (t) => {
       const counts = { broken: 0 };
-      const client = new ProxyFetchClient(system.wsUrl, { ...FAST, WebSocket: breaking(randomFrom(seed), 0.02, counts), session: true });
+      const client = new ProxyFetchClient(system.wsUrl, { ...FAST, WebSocket: breaking(randomFrom(seed), counts), session: true });
       t.after(() => client.close());
       const results = new Map();
       client.on('result', (m) => results.set(m.clientId, (results.get(m.clientId) ?? 0) + 1));
+      client.on('gap', (m) => assert.fail(`a gap: ${JSON.stringify(m)}`));
       const keys = Array.from({ length: JOBS }, (_, i) => `s${seed}-${i}`);
       const all = await Promise.all(keys.map((key) => client.fetch(`${system.target}/uuid?key=${key}`, { submitKey: key })));
       assert.ok(all.every((r) => r.status === 200));
-      assert.ok(counts.broken >= 3, `only ${counts.broken} connections broke`);
-      // The answer to a repeated submit may have come before its event.
+      assert.ok(counts.broken >= 2, `only ${counts.broken} connections broke`);
+      // The answer to a repeated submit carries no offset, and may have come before its event.
       await until(() => keys.every((key) => results.has(key)), 'all events');
       for (const key of keys) {
         assert.equal(results.get(key), 1, `results of ${key}`);
