@@ -127,8 +127,8 @@ static void take_origins(struct queue *queue, struct queue_group *group) {
   group->origins = pf_alloc(count * sizeof(*group->origins));
   for (struct pf_list *it; (it = pf_list_pop(&queue->dirty_origins)) != NULL;) {
     struct origin *origin = pf_container_of(it, struct origin, dirty_link);
-    group->origins[group->origin_count++] =
-        (struct queue_origin_row){origin->id, origin->low, origin->local_max, origin->forget};
+    group->origins[group->origin_count++] = (struct queue_origin_row){
+        origin->id, origin->low, origin->local_max, origin->silent_row_us, origin->forget};
     origin->forget = false;
   }
 }

@@ -12,6 +12,7 @@ void queue_load_origin(struct queue *queue, const struct queue_origin_row *row) 
   if (!origin) return;
   origin->low = row->low;
   origin->local_max = row->local_max;
+  origin->silent_once_us = origin->silent_row_us = row->silent_us;
 }
 
 void queue_load_tomb(struct queue *queue, const struct queue_tomb_row *row) {
@@ -59,7 +60,9 @@ void queue_load_row(struct queue *queue, const struct queue_row *row, const stru
     return;
   }
   if (row->state == QUEUE_ROW_EXHAUSTED) blob = NULL; /* it is not sent again */
-  struct job *job = job_new(queue, item, origin, blob, now_us);
+  /* Its times began before the silence of its origin: later it cannot have been announced. */
+  int64_t announced_us = origin->heard_us ? now_us : now_us - origin->silent_once_us;
+  struct job *job = job_new(queue, item, origin, blob, announced_us);
   job->qid = row->qid;
   job->stored = true;
   job->attempt = row->attempt;

@@ -35,8 +35,17 @@ static void origin_kick(struct queue *queue, struct pf_list *jobs, int64_t now_u
   }
 }
 
+/* How long it has been silent may be lost with a crash, and is counted again; that it has spoken
+ * may not, or a later start would drop its jobs too soon. */
+static void origin_note_silence(struct queue *queue, struct origin *origin, int64_t silent_us) {
+  if (origin->silent_row_us == silent_us) return;
+  origin->silent_row_us = silent_us;
+  origin_dirty(queue, origin, silent_us == 0);
+}
+
 void origin_spoke(struct queue *queue, struct origin *origin, int64_t now_us) {
   origin->heard_us = now_us;
+  origin_note_silence(queue, origin, 0);
   if (!origin->silent) return;
   origin->silent = false;
   origin_kick(queue, &origin->asking, now_us);
@@ -44,8 +53,16 @@ void origin_spoke(struct queue *queue, struct origin *origin, int64_t now_us) {
 }
 
 int64_t origin_silent_us(const struct queue *queue, const struct origin *origin, int64_t now_us) {
-  int64_t since_us = origin->heard_us > queue->began_us ? origin->heard_us : queue->began_us;
+  int64_t since_us = queue->began_us - origin->silent_once_us;
+  if (origin->heard_us) since_us = origin->heard_us;
   return now_us > since_us ? now_us - since_us : 0;
+}
+
+void origin_fell_silent(struct queue *queue, struct origin *origin, int64_t now_us) {
+  origin->silent = true;
+  int64_t silent_us = origin_silent_us(queue, origin, now_us);
+  int64_t step_us = queue->config.undelivered_keep_ms * US_PER_MS / QUEUE_SILENCE_NOTES;
+  if (silent_us - origin->silent_row_us >= step_us) origin_note_silence(queue, origin, silent_us);
 }
 
 void origin_free(struct queue *queue, struct origin *origin) {

@@ -243,7 +243,7 @@ static int64_t ask_again_ms(struct queue *queue, struct job *job) {
 
 /* The origin is silent: nothing is decided, and so nothing is sent again. */
 static void origin_silent(struct queue *queue, struct job *job, int64_t now_us) {
-  job->origin->silent = true;
+  origin_fell_silent(queue, job->origin, now_us);
   if (job_is_abandoned(queue, job, now_us)) {
     queue->counters.abandoned++;
     job_close(queue, job);

@@ -41,6 +41,9 @@
 #define QUEUE_SUSPECTS_MAX 4    /* held by a lost executor: of more, none is blamed */
 #define QUEUE_MISSED_MAX 2      /* heartbeats that may not list a taken job */
 #define QUEUE_FENCE_BLOCK 65536 /* counters reserved by one write */
+/* An origin's silence is noted in its row whenever it has grown by this part of
+ * config.undelivered_keep_ms: so much of it is lost with a restart. */
+#define QUEUE_SILENCE_NOTES 64
 
 struct queue;
 
@@ -131,7 +134,8 @@ struct queue_tomb_row {
 };
 struct queue_origin_row {
   uint64_t origin, low, local_max;
-  bool forget; /* delete the tombstone pages below low */
+  int64_t silent_us; /* how long it had said nothing, while a queue was there to hear it */
+  bool forget;       /* delete the tombstone pages below low */
 };
 /* Rows of one turn; apply all of it in one transaction. */
 struct queue_group {
@@ -243,7 +247,7 @@ struct queue_executor_info {
 struct queue_origin_info {
   uint64_t origin, epoch, low;
   const char *url;         /* empty: not heard of since the start */
-  int64_t jobs, silent_us; /* since it was heard of, or since the start */
+  int64_t jobs, silent_us; /* since it was heard of, not counting the time without a queue */
 };
 void queue_each_executor(const struct queue *queue, int64_t now_us,
     void (*each)(const struct queue_executor_info *info, void *arg), void *arg);

@@ -31,6 +31,7 @@ static const char *const migrations[] = {
     "CREATE TABLE origins(origin INTEGER PRIMARY KEY, low INTEGER NOT NULL,"
     " local_max INTEGER NOT NULL);",
     "ALTER TABLE jobs ADD COLUMN detail TEXT;", /* of an exhausted job, or NULL */
+    "ALTER TABLE origins ADD COLUMN silent_us INTEGER NOT NULL DEFAULT 0;",
 };
 
 const struct store_schema queue_db_schema = {

@@ -49,9 +49,10 @@ static const char *const sql[STATEMENTS] = {
     [DELETE] = "DELETE FROM jobs WHERE qid = ?",
     [WRITE_TOMB] = "INSERT OR REPLACE INTO tombs(origin, page, bits) VALUES(?, ?, ?)",
     [FORGET_TOMBS] = "DELETE FROM tombs WHERE origin = ? AND page < ?",
-    [WRITE_ORIGIN] = "INSERT OR REPLACE INTO origins(origin, low, local_max) VALUES(?, ?, ?)",
+    [WRITE_ORIGIN] = "INSERT OR REPLACE INTO origins(origin, low, local_max, silent_us)"
+                     " VALUES(?, ?, ?, ?)",
     [READ_BLOB] = "SELECT head, request FROM jobs WHERE qid = ?",
-    [READ_ORIGINS] = "SELECT origin, low, local_max FROM origins",
+    [READ_ORIGINS] = "SELECT origin, low, local_max, silent_us FROM origins",
     [READ_TOMBS] = "SELECT origin, page, bits FROM tombs",
     [READ_HELD] = "SELECT " LOADED " FROM jobs WHERE state <> 0 ORDER BY qid",
     [READ_QUEUED] = "SELECT " LOADED " FROM jobs WHERE qid > ?2 AND qid <= ?3 AND state = 0"
@@ -150,6 +151,7 @@ static int write_origin(void *user, const struct queue_origin_row *row) {
   store_bind_u64(stmt, 1, row->origin);
   store_bind_u64(stmt, 2, row->low);
   store_bind_u64(stmt, 3, row->local_max);
+  store_bind_i64(stmt, 4, row->silent_us);
   int err = store_run(stmt);
   if (err || !row->forget) return err;
   stmt = statement(user, FORGET_TOMBS);
@@ -242,7 +244,8 @@ static int load_origin(sqlite3_stmt *stmt, struct queue_rows_chunk *chunk) {
   chunk->origins[chunk->origin_count++] =
       (struct queue_origin_row){.origin = store_column_u64(stmt, 0),
           .low = store_column_u64(stmt, 1),
-          .local_max = store_column_u64(stmt, 2)};
+          .local_max = store_column_u64(stmt, 2),
+          .silent_us = store_column_i64(stmt, 3)};
   return PF_OK;
 }
 

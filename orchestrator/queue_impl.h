@@ -31,8 +31,10 @@ struct origin {
   struct pf_map_node node;
   uint64_t id, epoch, low, local_max;
   char url[HOP_URL_MAX]; /* empty: not heard of since the start */
-  int64_t heard_us; /* its last call, or answer for good to us or to an executor; or began_us */
-  bool silent;      /* the last call to it failed */
+  int64_t heard_us; /* its last call, or answer for good to us or to an executor; 0 = none yet */
+  int64_t silent_once_us;           /* before this start, if it has not been heard of since */
+  int64_t silent_row_us;            /* what its row says */
+  bool silent;                      /* the last call to it failed */
   bool dirty, dirty_urgent, forget; /* what the next group writes of it */
   struct pf_list dirty_link;
   struct pf_list asking, exhausted; /* of jobs */
@@ -175,6 +177,8 @@ struct origin *origin_find(const struct queue *queue, uint64_t id);
 struct origin *origin_get(struct queue *queue, uint64_t id); /* NULL over the limit */
 /* It has called, or answered us, or an executor for good. */
 void origin_spoke(struct queue *queue, struct origin *origin, int64_t now_us);
+/* A call to it failed. */
+void origin_fell_silent(struct queue *queue, struct origin *origin, int64_t now_us);
 int64_t origin_silent_us(const struct queue *queue, const struct origin *origin, int64_t now_us);
 void origin_dirty(struct queue *queue, struct origin *origin, bool urgent);
 void origin_free(struct queue *queue, struct origin *origin);

@@ -248,13 +248,50 @@ static void test_a_file_of_the_first_version_is_taken_over(void **state) {
   file_put(f, &ready, pf_slice_str("one"));
   file_turn(f);
   file_close(f);
-  sql_run(f, "ALTER TABLE jobs DROP COLUMN detail; PRAGMA user_version = 1");
+  sql_run(f, "ALTER TABLE jobs DROP COLUMN detail; ALTER TABLE origins DROP COLUMN silent_us;"
+             " PRAGMA user_version = 1");
   file_open(f);
   assert_int_equal(f->rows, 2);
   assert_true(queue_find(f->queue, ready.job, &job_state, &attempt, &item.fence));
   assert_int_equal(job_state, JOB_READY);
   assert_true(queue_find(f->queue, ended.job, &job_state, &attempt, &item.fence));
   assert_int_equal(job_state, JOB_EXHAUSTED);
+}
+
+static void note_silence(const struct queue_origin_info *info, void *arg) {
+  *(int64_t *)arg = info->silent_us;
+}
+
+static void test_the_silence_of_an_origin_comes_back(void **state) {
+  static const int64_t day_us = (int64_t)86400 * 1000000;
+  struct file *f = *state;
+  struct hop_job job = world_job(1);
+  struct hop_complete item = {.job = job.job,
+      .how = HOP_COMPLETE_RETRY,
+      .outcome = OUTCOME_RESET,
+      .certainty = CERTAINTY_SENT_UNKNOWN};
+  enum job_state job_state;
+  int attempt;
+  job.retry.attempts = 1;
+  file_beat(f);
+  file_put(f, &job, pf_slice_str("one"));
+  file_turn(f);
+  assert_true(queue_find(f->queue, job.job, &job_state, &attempt, &item.fence));
+  queue_complete(f->queue, &item, now_us());
+  struct queue_action action;
+  bool asked = false;
+  while (queue_take_action(f->queue, &action)) {
+    if (action.kind != QUEUE_DELIVER) continue;
+    queue_on_delivery(f->queue, &action, QUEUE_NO_ANSWER, now_us() + day_us);
+    asked = true;
+  }
+  assert_true(asked);
+  file_turn(f);
+  file_close(f);
+  file_open(f);
+  int64_t silent_us = 0;
+  queue_each_origin(f->queue, now_us(), note_silence, &silent_us);
+  assert_true(silent_us >= day_us);
 }
 
 static void test_done_and_low_come_back(void **state) {
@@ -402,6 +439,7 @@ int main(void) {
       TEST(test_rows_come_back),
       TEST(test_what_was_not_delivered_comes_back),
       TEST(test_a_file_of_the_first_version_is_taken_over),
+      TEST(test_the_silence_of_an_origin_comes_back),
       TEST(test_done_and_low_come_back),
       TEST(test_a_request_is_read_again),
       TEST(test_many_rows_come_in_steps),

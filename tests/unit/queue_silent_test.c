@@ -338,6 +338,51 @@ static void test_jobs_of_an_origin_that_is_gone_are_dropped_after_their_time(voi
   assert_int_equal(world_put(w, &lost), HOP_JOB_DONE);
 }
 
+#define DAY_US ((int64_t)86400000 * MS)
+
+/* A queue that is restarted each day adds the days up. */
+static void test_silence_outlives_a_restart(void **state) {
+  struct world *w = *state;
+  join(w);
+  struct hop_job job = world_job(1);
+  job.deadline_ms = 60000;
+  put_taken(w, &job);
+  int64_t heard_us = w->now_us;
+  give_up(w, 1, "status 200");
+  int64_t early_us = heard_us + (int64_t)KEEP_MS * MS;
+  int64_t late_us = early_us + 60000 * MS + 8 * (int64_t)KEEP_MS * MS / QUEUE_SILENCE_NOTES;
+  for (int day = 1; heard_us + day * DAY_US < early_us; day++) {
+    wait_in_vain(w, heard_us + day * DAY_US);
+    world_crash(w);
+  }
+  wait_in_vain(w, early_us);
+  assert_int_equal(world_state(w, 1), JOB_EXHAUSTED);
+  wait_in_vain(w, late_us);
+  assert_int_equal(world_state(w, 1), JOB_STATE_COUNT);
+  assert_int_equal(abandoned(w), 1);
+}
+
+/* What it says once ends its silence for good, even if the queue dies with the answer. */
+static void test_a_word_before_a_crash_is_remembered(void **state) {
+  struct world *w = *state;
+  join(w);
+  struct hop_job job = world_job(1);
+  job.deadline_ms = 60000;
+  put_taken(w, &job);
+  give_up(w, 1, "status 200");
+  wait_in_vain(w, w->now_us + 6 * DAY_US);
+  world_crash(w);
+  assert_true(silence_us(w) > 5 * DAY_US);
+  world_origin(w, 2, 1);
+  world_turn(w);
+  assert_true(w->groups[w->group_count - 1].urgent);
+  world_pass(w, 0);
+  world_crash(w);
+  assert_int_equal(silence_us(w), 0);
+  wait_in_vain(w, w->now_us + 6 * DAY_US);
+  assert_int_equal(world_state(w, 1), JOB_EXHAUSTED);
+}
+
 /* It lives, though it cannot be called. */
 static void test_jobs_of_an_origin_that_calls_are_kept(void **state) {
   struct world *w = *state;
@@ -369,6 +414,8 @@ int queue_silent_tests(void) {
       TEST(test_an_origin_that_has_ended_the_job_is_told_too),
       TEST(test_an_origin_that_cannot_answer_yet_is_asked_later),
       TEST(test_jobs_of_an_origin_that_is_gone_are_dropped_after_their_time),
+      TEST(test_silence_outlives_a_restart),
+      TEST(test_a_word_before_a_crash_is_remembered),
       TEST(test_jobs_of_an_origin_that_calls_are_kept),
   };
   return cmocka_run_group_tests_name("queue_silent", tests, NULL, NULL);
