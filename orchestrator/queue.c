@@ -200,6 +200,15 @@ static void complete_undelivered(
   job_exhaust(queue, job, item->outcome, item->certainty);
 }
 
+/* Whether a report about its last known dispatch is still wanted. */
+static bool job_awaits_end(const struct job *job, enum hop_complete_how how) {
+  if (job->state == JOB_LEASED) return true;
+  if (job->state != JOB_ASKING) return false;
+  if (job->was_leased) return true; /* the lease was given up too early */
+  /* What else an older epoch did with it is not known, but an answer came. */
+  return job->doubted && how == HOP_COMPLETE_UNDELIVERED;
+}
+
 void queue_complete(struct queue *queue, const struct hop_complete *item, int64_t now_us) {
   if (item->how == HOP_COMPLETE_DELIVERED) {
     complete_delivered(queue, item, now_us);
@@ -207,8 +216,7 @@ void queue_complete(struct queue *queue, const struct hop_complete *item, int64_
   }
   struct job *job = job_find(queue, item->job);
   if (!job || !pf_fence_eq(job->fence, item->fence)) return;
-  /* In ASKING the lease was given up too early, and this is the attempt's true end. */
-  if (job->state != JOB_LEASED && !(job->state == JOB_ASKING && job->was_leased)) return;
+  if (!job_awaits_end(job, item->how)) return;
   if (item->how == HOP_COMPLETE_RETRY)
     complete_retry(queue, job, item, now_us);
   else

@@ -169,6 +169,24 @@ static void give_up(struct world *w, uint64_t local, const char *detail) {
   queue_complete(w->queue, &item, w->now_us); /* a copy of the report changes nothing */
 }
 
+/* The queue has lost commits meanwhile: it does not know who else may have sent the request, but
+ * what came of this dispatch. */
+static void test_a_result_of_another_epoch_is_given_up_too(void **state) {
+  struct world *w = *state;
+  join_and_take(w, false);
+  w->config.epoch++;
+  world_crash(w);
+  world_expect(w, QUEUE_ASK, 1);
+  fail_attempt(w, 1, OUTCOME_CONNECT_FAILED, CERTAINTY_NOT_SENT);
+  assert_int_equal(world_state(w, 1), JOB_ASKING); /* a retry would need the right to fetch */
+  give_up(w, 1, "status 200");
+  assert_int_equal(world_state(w, 1), JOB_EXHAUSTED);
+  world_pass(w, 0);
+  struct hop_result result = expect_delivery(w, 1);
+  assert_int_equal(result.outcome, OUTCOME_UNDELIVERED);
+  assert_int_equal(result.certainty, CERTAINTY_ANSWERED);
+}
+
 static void see_undelivered(const struct queue_undelivered_info *info, void *arg) {
   assert_int_equal(info->outcome, OUTCOME_UNDELIVERED);
   assert_int_equal(info->certainty, CERTAINTY_ANSWERED);
@@ -409,6 +427,7 @@ int queue_silent_tests(void) {
       TEST(test_origin_that_returns_is_asked_at_once),
       TEST(test_a_silent_origin_is_asked_about_one_job),
       TEST(test_a_result_that_was_given_up_waits_for_its_origin),
+      TEST(test_a_result_of_another_epoch_is_given_up_too),
       TEST(test_the_request_of_a_job_that_has_ended_leaves_the_memory),
       TEST(test_the_origin_is_told_what_was_dropped),
       TEST(test_an_origin_that_has_ended_the_job_is_told_too),
