@@ -431,6 +431,13 @@ static void ws_on_ready(void *arg) {
   if (!f->job[0]) ws_session_send(&f->ws, pf_buf_view(&f->frame));
 }
 
+static void ws_on_missed(void *arg) {
+  struct fetch *f = arg;
+  if (!f->job[0]) return; /* it has just been submitted */
+  f->job[0] = '\0';
+  ws_session_send(&f->ws, pf_buf_view(&f->frame));
+}
+
 static void ws_on_lost(void *arg, const char *why) {
   struct fetch *f = arg;
   fprintf(stderr, "proxyfetch: %s: %s; trying to get the connection back\n", f->config.url, why);
@@ -449,6 +456,7 @@ static void fetch_go(struct fetch *f) {
       .arg = f,
       .ready = ws_on_ready,
       .text = ws_on_text,
+      .missed = ws_on_missed,
       .lost = ws_on_lost,
       .closed = ws_on_closed};
   PF_ASSERT(uv_loop_init(&f->loop) == 0);

@@ -72,13 +72,24 @@ static void send_one(struct load *load, int64_t now_ns) {
   send_frame(load, index);
 }
 
-void load_resend(struct load *load) {
+static void send_again(struct load *load, enum load_state state) {
   PF_ASSERT(load->plan.submit_key);
   for (int64_t i = 0; i < load->sent; i++) {
-    if (load->fetches[i].state != LOAD_SENT) continue;
-    load->fetches[i].resent = true;
+    struct load_fetch *fetch = &load->fetches[i];
+    if (fetch->state != state) continue;
+    fetch->state = LOAD_SENT;
+    fetch->enqueued_ns = 0;
+    fetch->resent = true;
     send_frame(load, i);
   }
+}
+
+void load_resend(struct load *load) {
+  send_again(load, LOAD_SENT);
+}
+
+void load_ask_again(struct load *load) {
+  send_again(load, LOAD_ENQUEUED);
 }
 
 void load_begin(struct load *load, const struct load_plan *plan, int64_t now_ns) {

@@ -385,6 +385,11 @@ static void ws_on_ready(void *arg) {
     ping_send(m);
 }
 
+static void ws_on_missed(void *arg) {
+  struct measure *m = arg;
+  if (m->loading) load_ask_again(&m->load);
+}
+
 static void ws_on_lost(void *arg, const char *why) {
   struct measure *m = arg;
   progress_clear(m);
@@ -545,6 +550,7 @@ static void measure_go(struct measure *m) {
       .ready = ws_on_ready,
       .text = ws_on_text,
       .pong = ws_on_pong,
+      .missed = ws_on_missed,
       .lost = ws_on_lost,
       .closed = ws_on_closed};
   PF_ASSERT(uv_loop_init(&m->loop) == 0 && uv_timer_init(&m->loop, &m->tick) == 0);

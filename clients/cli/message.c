@@ -13,7 +13,8 @@ static const char *const type_names[] = {[MESSAGE_ENQUEUED] = "enqueued",
     [MESSAGE_BATCH_COMPLETE] = "batch-complete",
     [MESSAGE_ERROR] = "error",
     [MESSAGE_PONG] = "pong",
-    [MESSAGE_SESSION] = "session"};
+    [MESSAGE_SESSION] = "session",
+    [MESSAGE_GAP] = "gap"};
 
 enum member_kind {
   MEMBER_TEXT,
@@ -59,6 +60,7 @@ static const struct member members[] = {
     MEMBER("batchId", MEMBER_TEXT, batch_id),
     MEMBER("count", MEMBER_COUNT, count),
     MEMBER("successCount", MEMBER_COUNT, success_count),
+    MEMBER("to", MEMBER_COUNT, to),
 };
 
 /* *hint: where the member after the last one found is likely to be. */
@@ -122,6 +124,7 @@ int message_decode(struct message *ret_message, struct pf_slice text, struct pf_
     struct pf_error *reterr) {
   struct message m = {.type = MESSAGE_OTHER,
       .offset = -1,
+      .to = -1,
       .enqueue_ms = -1,
       .duration_ms = -1,
       .status = -1,

@@ -24,6 +24,7 @@ enum message_type {
   MESSAGE_ERROR,
   MESSAGE_PONG,
   MESSAGE_SESSION,
+  MESSAGE_GAP,
   MESSAGE_OTHER, /* nothing that a program without a session has to know */
 };
 
@@ -31,7 +32,7 @@ enum message_type {
 struct message {
   enum message_type type;
   struct pf_slice type_name, client_id, batch_id, req_id, session;
-  int64_t offset;
+  int64_t offset, to;
   double enqueue_ms, duration_ms;
   bool success;
   int64_t status, response_length, attempts, count, success_count;

@@ -53,6 +53,14 @@ static void on_opened(void *arg) {
   uv_timer_start(&s->timer, on_resume_timer, ms, 0);
 }
 
+/* A power cut may take an origin's last commits from it (sync normal): offsets go on from there. */
+static bool session_rewind(struct ws_session *s, int64_t newest) {
+  if (newest < 0 || newest >= s->offset) return false;
+  s->offset = newest;
+  if (s->acked > newest) s->acked = newest;
+  return true;
+}
+
 static void on_session(struct ws_session *s, const struct message *m) {
   if (!s->asking) return;
   s->asking = false;
@@ -60,7 +68,9 @@ static void on_session(struct ws_session *s, const struct message *m) {
   uv_timer_stop(&s->timer);
   if (!s->token[0])
     snprintf(s->token, sizeof(s->token), "%.*s", (int)m->session.len, m->session.data);
+  bool rewound = session_rewind(s, m->offset);
   s->config.ready(s->config.arg);
+  if (rewound && !s->closing) s->config.missed(s->config.arg);
 }
 
 /* An error that names no fetch, while resume is unanswered, is the answer to it. */
@@ -83,12 +93,15 @@ bool ws_session_take(struct ws_session *s, const struct message *m) {
     on_refused(s, m);
     return true;
   }
+  bool gap = m->type == MESSAGE_GAP && m->to > s->offset;
+  if (gap) s->offset = m->to;
   if (s->token[0] && m->offset > s->offset) s->offset = m->offset;
   if (s->offset - s->acked >= s->config.ack_every) {
     s->acked = s->offset;
     send_offset(s, "ack");
   }
-  return false;
+  if (gap) s->config.missed(s->config.arg);
+  return m->type == MESSAGE_GAP;
 }
 
 /* ---- the connection ---- */

@@ -4,8 +4,9 @@
  * Threads    The loop's.
  * Ownership  The caller owns struct ws_session and what its config points to, until the loop has
  *            run after ws_session_close or closed.
- * Ordering   ready after each connection, before any text of it; lost after each break that is to
- *            be mended; closed once, as the last callback, unless ws_session_close came first.
+ * Ordering   ready after each connection, before any text of it; missed after ready, or between
+ *            texts; lost after each break that is to be mended; closed once, as the last callback,
+ *            unless ws_session_close came first.
  * Limits     WS_SESSION_RESUME_MS for the answer to the first resume: a server that knows no
  *            sessions may say nothing at all. */
 #ifndef CLI_WS_SESSION_H
@@ -30,6 +31,9 @@ struct ws_session_config {
   void (*ready)(void *arg);
   void (*text)(void *arg, struct pf_slice text); /* gives messages to ws_session_take first */
   void (*pong)(void *arg);
+  /* Answers are gone, or the server has forgotten its last moments: what it had confirmed and not
+   * answered is to be submitted again, under the same key. */
+  void (*missed)(void *arg);
   void (*lost)(void *arg, const char *why);
   void (*closed)(void *arg, const char *why);
 };

@@ -365,6 +365,33 @@ test('fetch with a session comes back after each break, and submits once', async
   assert.deepEqual(seen[5], { type: 'ack', session, offset: 1 });
 });
 
+test('fetch asks again for what a gap swallowed, or a server forgot that had confirmed it', async (t) => {
+  const session = 'ef'.repeat(16);
+  const greet = (offset) => ({ type: 'session', session, offset, oldest: 1, pending: 0 });
+  const enqueued = { type: 'enqueued', reqId: 'job-0', clientId: 'cli', enqueueTime: 1 };
+  const result = { type: 'result', reqId: 'job-0', clientId: 'cli', success: true, status: 200, responseLength: 2, duration: 3, body: 'ok' };
+  const event = { type: 'waiting', reqId: 'job-0', reason: 'no-executor', offset: 1 };
+  const cases = {
+    gap: [[greet(0)], [enqueued, { type: 'gap', from: 1, to: 4 }], [], [enqueued, result]],
+    forgotten: [[greet(0)], [enqueued, event], [], 'break', [greet(0)], [enqueued, result]],
+  };
+  for (const [name, says] of Object.entries(cases)) {
+    const seen = [];
+    let at = 0;
+    const server = await wsServer(t, (socket, message) => {
+      seen.push(message);
+      for (const answer of says[at++]) socket.send(answer);
+      if (says[at] === 'break') at++, socket.close(1001, 'restart');
+    });
+    const { code, stdout, stderr } = await fetchUrl(t, server, 'http://t/', '-X', 'POST');
+    assert.equal(code, 0, stderr);
+    assert.equal(stdout.trimEnd(), 'ok');
+    const submitted = seen.filter(({ type }) => type === 'start-fetch');
+    assert.deepEqual(submitted, [submitted[0], submitted[0]], `${name}: submitted twice under one key`);
+    assert.ok(submitted[0].submitKey);
+  }
+});
+
 test('fetch gives up when the connection does not come back, and says where the result will be', async (t) => {
   const session = 'cd'.repeat(16);
   const server = await wsServer(t, (socket, { type, clientId }) => {

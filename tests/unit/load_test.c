@@ -111,6 +111,37 @@ static void what_is_sent_again_may_be_answered_twice(void **state) {
   load_done(&load);
 }
 
+/* Then it is known no more what has been answered, and one enqueued and one result must still come.
+ */
+static void what_was_acknowledged_may_be_asked_for_again(void **state) {
+  (void)state;
+  struct load load;
+  struct server server = {.count = 0};
+  struct load_plan plan = {.url = "http://t/",
+      .concurrency = 3,
+      .iterations = 3,
+      .tag = 3,
+      .submit_key = "k",
+      .send = server_take,
+      .arg = &server};
+  load_begin(&load, &plan, 1000);
+  say(&load, 1100, ENQUEUED(0));
+  say(&load, 1110, ENQUEUED(1));
+  load_ask_again(&load);
+  assert_int_equal(server.count, 5);
+  assert_string_equal(server.frames[3], server.frames[0]);
+  assert_string_equal(server.frames[4], server.frames[1]);
+  say(&load, 1200, RESULT(0));
+  say(&load, 1210, ENQUEUED(0)); /* the answer to what was sent again */
+  say(&load, 1220, ENQUEUED(1));
+  say(&load, 1230, ENQUEUED(2));
+  say(&load, 1240, RESULT(1));
+  say(&load, 1250, RESULT(2));
+  assert_true(load_ended(&load));
+  assert_int_equal(load_faults_sum(&load.faults), 0);
+  load_done(&load);
+}
+
 static void each_irregularity_is_counted(void **state) {
   (void)state;
   static const struct {
@@ -252,6 +283,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(keeps_the_concurrency_and_counts),
       cmocka_unit_test(what_is_sent_again_may_be_answered_twice),
+      cmocka_unit_test(what_was_acknowledged_may_be_asked_for_again),
       cmocka_unit_test(each_irregularity_is_counted),
       cmocka_unit_test(what_never_comes_is_missing),
       cmocka_unit_test(a_bounded_load_ends_with_what_it_has_sent),
