@@ -62,7 +62,7 @@ enum output_kind {
   OUT_ANSWER,   /* id = result batch, index, code = enum hop_result_answer */
   OUT_RUN,      /* id = local job id: its result is safe, run the continuation */
   OUT_FORGET,   /* id = local job id: its row is gone, so may the memory be */
-  OUT_REPLAY,   /* id = session: its greeting has left, what it missed may follow */
+  OUT_REPLAY,   /* id = socket: its greeting has left, what its session missed may follow */
   OUT_END,      /* id = local job id: tell the queue that the origin has ended it */
 };
 

@@ -143,7 +143,7 @@ void sessions_add_result(struct core *core, struct session *session, struct clie
 /* The turn that made this event is undone, and no later event exists yet. */
 void sessions_take_back(struct core *core, const struct output *output);
 void sessions_on_event_durable(struct core *core, const struct output *output);
-void sessions_on_greeted(struct core *core, uint64_t id);
+void sessions_on_greeted(struct core *core, uint64_t ws);
 void sessions_detach(struct core *core, struct socket *socket);
 void sessions_flush_dirty(struct core *core, struct commit *commit);
 void sessions_tick(struct core *core);

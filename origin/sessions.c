@@ -185,7 +185,6 @@ static void on_replay_page(struct core *core, struct lookup *lookup) {
   struct session *session = sessions_find(core, lookup->id);
   if (session && session->ws == lookup->token) {
     for (const struct lookup_row *row = lookup->rows; row; row = row->next) {
-      if (row->n <= session->sent) continue; /* two takeovers at once asked twice */
       if (row->n > session->sent + 1)
         send_gap(core, session, row->n - 1); /* retention was faster */
       core->edge.send(core->edge_arg, session->ws, row->a);
@@ -281,12 +280,13 @@ static void greet(struct core *core, struct session *session, int64_t from) {
   }
   pf_buf_done(&frame);
   session->sent = session->acked > from ? session->acked : from;
-  commit_output(core->open, OUT_REPLAY, session->id);
+  commit_output(core->open, OUT_REPLAY, session->ws);
 }
 
-void sessions_on_greeted(struct core *core, uint64_t id) {
-  struct session *session = sessions_find(core, id);
-  if (session && session->ws) replay_page(core, session);
+void sessions_on_greeted(struct core *core, uint64_t ws) {
+  const struct socket *socket = clients_find(core, ws); /* it may be gone, or taken over */
+  struct session *session = socket ? sessions_find(core, socket->session) : NULL;
+  if (session) replay_page(core, session);
 }
 
 void sessions_resume(
