@@ -16,7 +16,7 @@ import { Load } from './load.mjs';
 import { interruption, pause, pickSeed, Random } from './random.mjs';
 
 const LEASE_MS = 1000;
-const QUIET_MS = 2 * LEASE_MS + 10_000; // after the last fault everything has ended
+const QUIET_MS = 2 * LEASE_MS + 10_000; // after the last fault, as long as a pause may be until everything has ended
 const VICTIMS = ['origin', 'orchestrator', 'executor-1', 'executor-2'];
 const UP_MS = [1000, 3000];
 const DOWN_MS = [0, 2000];
@@ -155,7 +155,7 @@ export async function chaos(t, {
       why.message += `\nthe origin: ${JSON.stringify(body)}`;
       throw why;
     });
-    await world.quiet(Math.max(1, QUIET_MS - (Date.now() - last)));
+    await world.quiet(QUIET_MS);
     const quietMs = Date.now() - last;
     const figures = await load.judge({ lives: 1 + world.amnesias, ends });
     const faults = {};

@@ -54,7 +54,7 @@ export class SessionClient {
     });
     return within(found, ms, `event ${fits}`);
   }
-  /** Until every submitted fetch has its result. */
+  /** Until every submitted fetch has its result. Gives up when nothing has come for `ms`: slow is not lost. */
   async settled(ms = 60_000) {
     const open = () => {
       const ended = new Set([...this.events.values()].filter((m) => m.type === 'result').map((m) => m.clientId));
@@ -65,7 +65,11 @@ export class SessionClient {
       this.looking.add(look);
       look();
     });
-    await within(done, ms, 'all results').catch((why) => {
+    const more = async () => {
+      const had = this.events.size;
+      await within(done, ms, 'all results').catch((why) => this.events.size > had ? more() : Promise.reject(why));
+    };
+    await more().catch((why) => {
       const some = open().slice(0, 5).map((id) => `${id} ${this.enqueued.get(id)?.reqId ?? 'not enqueued'}`);
       why.message += `\nwithout a result: ${some} (of ${open().length}); errors: ${JSON.stringify(this.errors.slice(-3))}`
         + `\nready: ${this.ready}, breaks: ${this.breaks}, offset ${this.offset} of ${Math.max(0, ...this.events.keys())}, session ${this.session}`;
