@@ -10,11 +10,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bench_baseline.h"
-#include "bench_load.h"
-#include "bench_options.h"
-#include "child.h"
-#include "command.h"
+#include "clients/cli/bench_options.h"
+#include "clients/cli/child.h"
+#include "clients/cli/command.h"
+#include "clients/measure/bench_baseline.h"
+#include "clients/measure/bench_load.h"
 
 #define IDLE_CHECK_MS 200
 #define BUSY_WARN 0.2

@@ -12,13 +12,13 @@
 #include <uv.h>
 
 #include "base/rand.h"
-#include "command.h"
+#include "clients/cli/command.h"
+#include "clients/ws/message.h"
+#include "clients/ws/ws_session.h"
 #include "http/client.h"
 #include "loop/signals.h"
-#include "message.h"
 #include "wire/client.h"
 #include "wire/json.h"
-#include "ws_session.h"
 
 #define EXIT_INTERRUPTED 130
 #define CLIENT_ID "cli"

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "child.h"
-#include "command.h"
+#include "clients/cli/child.h"
+#include "clients/cli/command.h"
 
 static const struct command commands[] = {
     {"up", &up_options, up_run},

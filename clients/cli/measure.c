@@ -9,12 +9,12 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/rand.h"
-#include "command.h"
+#include "clients/cli/command.h"
+#include "clients/measure/measurement.h"
+#include "clients/ws/ws_session.h"
 #include "http/client.h"
 #include "loop/signals.h"
-#include "measurement.h"
 #include "wire/json.h"
-#include "ws_session.h"
 
 #define ACK_EVERY 256 /* events of a session */
 #define LEVELS_MAX 16

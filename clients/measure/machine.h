@@ -1,0 +1,21 @@
+/* Where and when a figure was measured, and what was measured.
+ *
+ * Threads    any
+ * Ownership  none
+ * Ordering   none
+ * Limits     Texts are cut. */
+#ifndef MEASURE_MACHINE_H
+#define MEASURE_MACHINE_H
+
+#include "wire/json.h"
+
+struct machine {
+  char date[32], cpu[128], kernel[200];
+  long cpus, memory_mib;
+};
+
+void machine_read(struct machine *machine);
+/* Members date, commit, version and machine of an object. */
+void machine_write(const struct machine *machine, struct json_writer *w);
+
+#endif
