@@ -68,7 +68,7 @@ static void load_on_signal(void *arg) {
   if (l->loading && l->run->phase == BENCH_MEASURING)
     bench_run_cut(l->run, pf_clock_mono_ns());
   else
-    load_end(l, BENCH_EXIT_INTERRUPTED);
+    load_end(l, PF_EXIT_INTERRUPTED);
 }
 
 /* ---- the load ---- */
@@ -91,7 +91,7 @@ static void load_over(struct bench_load *l) {
     if (l->slots[i].busy) bench_run_unended(l->run, l->slots[i].due_ns);
   if (!l->run->steady) bench_result_warn(r, "the figure was not steady after the warm-up");
   if (l->interrupted) bench_result_warn(r, "it was interrupted");
-  load_end(l, l->interrupted ? BENCH_EXIT_INTERRUPTED : PF_EXIT_OK);
+  load_end(l, l->interrupted ? PF_EXIT_INTERRUPTED : PF_EXIT_OK);
 }
 
 static void due_arm(struct bench_load *l) {

@@ -13,7 +13,6 @@
 #include "clients/ws/ws_client.h"
 
 #define BENCH_CONCURRENCY_MAX 100000
-#define BENCH_EXIT_INTERRUPTED 130
 
 struct bench_load_plan {
   struct bench_plan run;
@@ -30,7 +29,7 @@ struct bench_load_plan {
 };
 
 /* Fills run, and of result what is known only while it runs; a message is on stderr if it fails.
- * PF_EXIT_OK, PF_EXIT_FAILURE; BENCH_EXIT_INTERRUPTED with the measurement so far, if any. */
+ * PF_EXIT_OK, PF_EXIT_FAILURE; PF_EXIT_INTERRUPTED with the measurement so far, if any. */
 int bench_load_run(
     const struct bench_load_plan *plan, struct bench_run *run, struct bench_result *result);
 

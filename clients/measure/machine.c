@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "clients/measure/build_info.h"
 
+#define IDLE_CHECK_MS 200
+
 void machine_read(struct machine *machine) {
   *machine = (struct machine){.cpu = "unknown processor",
       .cpus = sysconf(_SC_NPROCESSORS_ONLN),
@@ -30,6 +32,25 @@ void machine_read(struct machine *machine) {
     break;
   }
   if (info) fclose(info);
+}
+
+double machine_busy_share(void) {
+  unsigned long long before[2] = {0}, after[2] = {0};
+  for (int round = 0; round < 2; round++) {
+    unsigned long long *at = round ? after : before, part[8] = {0};
+    FILE *in = fopen("/proc/stat", "re");
+    if (!in) return 0;
+    int got = fscanf(in, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &part[0], &part[1],
+        &part[2], &part[3], &part[4], &part[5], &part[6], &part[7]);
+    fclose(in);
+    if (got != 8) return 0;
+    for (int i = 0; i < 8; i++)
+      at[1] += part[i];
+    at[0] = at[1] - part[3] - part[4]; /* idle, waiting for disks */
+    struct timespec pause = {.tv_nsec = IDLE_CHECK_MS * 1000000};
+    if (round == 0) nanosleep(&pause, NULL);
+  }
+  return after[1] > before[1] ? (double)(after[0] - before[0]) / (double)(after[1] - before[1]) : 0;
 }
 
 void machine_write(const struct machine *machine, struct json_writer *w) {

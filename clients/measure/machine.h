@@ -15,6 +15,8 @@ struct machine {
 };
 
 void machine_read(struct machine *machine);
+/* The share of all processors, from 0 to 1, that others use while this sleeps for a moment. */
+double machine_busy_share(void);
 /* Members date, commit, version and machine of an object. */
 void machine_write(const struct machine *machine, struct json_writer *w);
 

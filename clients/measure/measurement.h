@@ -1,7 +1,7 @@
 /* What a measurement found, and its two ways onto paper.
  *
  * Threads    main thread
- * Ownership  measurement_done releases the runs.
+ * Ownership  The runs, and the texts pointed to, are the caller's.
  * Ordering   none
  * Limits     none */
 #ifndef MEASURE_MEASUREMENT_H
