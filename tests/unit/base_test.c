@@ -30,7 +30,7 @@ static void assert_list(struct pf_list *head, const char *digits) {
   char found[16] = "";
   size_t len = 0;
   PF_LIST_EACH(link, head)
-  found[len++] = (char)('0' + pf_container_of(link, struct number, link)->value);
+    found[len++] = (char)('0' + pf_container_of(link, struct number, link)->value);
   assert_string_equal(found, digits);
   len = strlen(digits); /* and the same backwards */
   for (struct pf_list *link = head->prev; link != head; link = link->prev)
