@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "stats.h"
+#include "clients/measure/stats.h"
 
 #define IN_FLIGHT_MAX 20000
 #define FETCHES_MAX 10000000

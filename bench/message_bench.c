@@ -17,11 +17,11 @@
 
 #include "base/clock.h"
 #include "base/options.h"
+#include "clients/measure/proc.h"
+#include "clients/measure/stats.h"
+#include "clients/ws/ws_client.h"
 #include "loop/signals.h"
-#include "proc.h"
-#include "stats.h"
 #include "wire/json.h"
-#include "ws_client.h"
 
 #define CLIENTS_MAX 100000
 #define FLIGHTS ((size_t)1 << 20) /* in flight at most; a power of two */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "stats.h"
+#include "clients/measure/stats.h"
 
 static double margin_percent(const double *samples, size_t count, double mean) {
   double squares = 0;

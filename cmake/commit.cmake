@@ -5,7 +5,7 @@ execute_process(COMMAND git describe --always --abbrev=10 --dirty=+ --exclude=*
 if(NOT commit)
   set(commit unknown)
 endif()
-file(CONFIGURE OUTPUT ${OUT} CONTENT "#include \"build_info.h\"
+file(CONFIGURE OUTPUT ${OUT} CONTENT "#include \"clients/measure/build_info.h\"
 
 const char *build_commit(void) {
   return \"@commit@\";

@@ -303,9 +303,7 @@ static void dns_part_closed(uv_handle_t *handle) {
   closed(arg);
 }
 
-static void name_free(struct pf_map_node *node, void *arg) {
-  struct name *name = pf_container_of(node, struct name, node);
-  (void)arg;
+static void name_free(struct name *name) {
   PF_ASSERT(pf_list_empty(&name->waits));
   dns_answer_unref(name->answer);
   free(name);
@@ -315,7 +313,8 @@ void dns_close(struct dns *dns, void (*closed)(void *arg), void *arg) {
   pthread_mutex_lock(&dns->mailbox->lock);
   dns->mailbox->wake = NULL;
   mailbox_unref(dns->mailbox);
-  pf_map_each(&dns->names, name_free, NULL);
+  PF_MAP_EACH(it, &dns->names)
+    name_free(pf_container_of(it, struct name, node));
   pf_map_done(&dns->names);
   dns->closed = closed;
   dns->closed_arg = arg;

@@ -418,21 +418,14 @@ void job_abort(struct app *app, const struct hop_held *held) {
   }
 }
 
-static void job_append_held(struct pf_map_node *node, void *arg) {
-  struct hop_held held = job_held(pf_container_of(node, struct job, node));
-  hop_held_append(arg, &held);
-}
-
 void job_list_held(struct app *app, struct pf_buf *buf) {
-  pf_map_each(&app->jobs, job_append_held, buf);
+  PF_MAP_EACH(it, &app->jobs) {
+    struct hop_held held = job_held(pf_container_of(it, struct job, node));
+    hop_held_append(buf, &held);
+  }
 }
 
 /* ---- invariants ---- */
-
-struct job_counts {
-  const struct app *app;
-  size_t by_state[JOB_STATES], unsound, body_bytes;
-};
 
 /* It has been seen, and something is under way that will move it on. */
 static bool job_is_sound(const struct app *app, const struct job *job) {
@@ -442,33 +435,28 @@ static bool job_is_sound(const struct app *app, const struct job *job) {
          job->lapses <= app->lapses;
 }
 
-static void job_count_one(struct pf_map_node *node, void *arg) {
-  const struct job *job = pf_container_of(node, struct job, node);
-  struct job_counts *counts = arg;
-  counts->by_state[job->state]++;
-  counts->body_bytes += job->fetch.body.len;
-  counts->unsound += !job_is_sound(counts->app, job);
-}
-
 void job_check(struct app *app) {
-  struct job_counts counts = {.app = app};
+  size_t by_state[JOB_STATES] = {0}, unsound = 0, body_bytes = 0;
+  PF_MAP_EACH(it, &app->jobs) {
+    const struct job *job = pf_container_of(it, struct job, node);
+    by_state[job->state]++;
+    body_bytes += job->fetch.body.len;
+    unsound += !job_is_sound(app, job);
+  }
   struct results_stats results;
-  pf_map_each(&app->jobs, job_count_one, &counts);
   results_read_stats(app->results, &results);
-  size_t broken = counts.unsound;
-  broken += memcmp(counts.by_state, app->job_count, sizeof(app->job_count)) != 0;
-  broken += counts.body_bytes != fetch_buffered(app->engine);
+  size_t broken = unsound;
+  broken += memcmp(by_state, app->job_count, sizeof(app->job_count)) != 0;
+  broken += body_bytes != fetch_buffered(app->engine);
   broken += results.held != app->job_count[JOB_DELIVERING] || results.parked > results.held;
   if (broken == 0) return;
   app->stats.invariant_failures += broken;
   pf_log(&app->log, PF_LOG_ERROR, "invariant_broken",
-      "count=%zu unsound=%zu body_bytes=%zu buffered=%zu held=%zu", broken, counts.unsound,
-      counts.body_bytes, fetch_buffered(app->engine), results.held);
+      "count=%zu unsound=%zu body_bytes=%zu buffered=%zu held=%zu", broken, unsound, body_bytes,
+      fetch_buffered(app->engine), results.held);
 }
 
-static void job_drop(struct pf_map_node *node, void *arg) {
-  struct job *job = pf_container_of(node, struct job, node);
-  struct app *app = arg;
+static void job_drop(struct app *app, struct job *job) {
   fetch_cancel(&job->fetch);
   fetch_release(&job->fetch);
   timer_stop(&app->timers, &job->again);
@@ -478,7 +466,8 @@ static void job_drop(struct pf_map_node *node, void *arg) {
 
 /* The peers are gone or about to be, so no call of a job comes back. */
 void job_drop_all(struct app *app) {
-  pf_map_each(&app->jobs, job_drop, app);
+  PF_MAP_EACH(it, &app->jobs)
+    job_drop(app, pf_container_of(it, struct job, node));
   struct pf_list *link;
   while ((link = pf_list_pop(&app->idle_jobs)) != NULL)
     job_free(pf_container_of(link, struct job, link));

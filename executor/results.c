@@ -169,10 +169,8 @@ static bool origin_is(const struct pf_map_node *node, const void *key) {
   return pf_container_of(node, struct result_origin, node)->id == *(const uint64_t *)key;
 }
 
-static void origin_free(struct pf_map_node *node, void *arg) {
-  struct result_origin *o = pf_container_of(node, struct result_origin, node);
+static void origin_free(struct result_origin *o) {
   struct results *r = o->results;
-  (void)arg;
   pf_map_del(&r->origins, &o->node);
   timer_stop(r->config.timers, &o->retry);
   peer_free(o->peer);
@@ -182,16 +180,18 @@ static void origin_free(struct pf_map_node *node, void *arg) {
     free(o);
 }
 
-static void origin_free_idle(struct pf_map_node *node, void *arg) {
-  struct result_origin *o = pf_container_of(node, struct result_origin, node);
-  if (o->calls == 0) origin_free(node, arg);
+static void origins_free_idle(struct results *r) {
+  PF_MAP_EACH(it, &r->origins) {
+    struct result_origin *o = pf_container_of(it, struct result_origin, node);
+    if (o->calls == 0) origin_free(o);
+  }
 }
 
 static struct result_origin *origin_get(struct results *r, uint64_t id) {
   uint64_t hash = pf_hash_u64(id);
   struct pf_map_node *node = pf_map_find(&r->origins, hash, origin_is, &id);
   if (node) return pf_container_of(node, struct result_origin, node);
-  if (r->origins.count >= RESULTS_ORIGINS_MAX) pf_map_each(&r->origins, origin_free_idle, NULL);
+  if (r->origins.count >= RESULTS_ORIGINS_MAX) origins_free_idle(r);
   struct result_origin *o = pf_alloc(sizeof(*o));
   o->results = r;
   o->id = id;
@@ -254,7 +254,8 @@ struct results *results_new(const struct results_config *config) {
 void results_free(struct results *r) {
   if (!r) return;
   r->closing = true;
-  pf_map_each(&r->origins, origin_free, NULL);
+  PF_MAP_EACH(it, &r->origins)
+    origin_free(pf_container_of(it, struct result_origin, node));
   pf_map_done(&r->origins);
   free(r);
 }

@@ -381,16 +381,13 @@ struct dispatch *dispatch_new(struct app *app) {
   return dispatch;
 }
 
-static void origin_free_each(struct pf_map_node *node, void *arg) {
-  origin_peer_free(arg, pf_container_of(node, struct origin_peer, node));
-}
-
 void dispatch_free(struct dispatch *dispatch) {
   if (!dispatch) return;
   PF_LIST_EACH(it, &dispatch->executors) {
     executor_peer_free(pf_container_of(it, struct executor_peer, link));
   }
-  pf_map_each(&dispatch->origins, origin_free_each, dispatch);
+  PF_MAP_EACH(it, &dispatch->origins)
+    origin_peer_free(dispatch, pf_container_of(it, struct origin_peer, node));
   pf_map_done(&dispatch->origins);
   free(dispatch);
 }

@@ -55,21 +55,15 @@ struct queue *queue_new(const struct queue_config *config) {
   return queue;
 }
 
-static void free_job(struct pf_map_node *node, void *arg) {
-  job_free(arg, pf_container_of(node, struct job, node));
-}
-
-static void free_origin(struct pf_map_node *node, void *arg) {
-  origin_free(arg, pf_container_of(node, struct origin, node));
-}
-
 void queue_free(struct queue *queue) {
   if (!queue) return;
-  pf_map_each(&queue->jobs, free_job, queue);
+  PF_MAP_EACH(it, &queue->jobs)
+    job_free(queue, pf_container_of(it, struct job, node));
   PF_LIST_EACH(it, &queue->executors) {
     executor_lose(queue, pf_container_of(it, struct executor, link));
   }
-  pf_map_each(&queue->origins, free_origin, queue);
+  PF_MAP_EACH(it, &queue->origins)
+    origin_free(queue, pf_container_of(it, struct origin, node));
   PF_ASSERT(queue->hosts.count == 0 && queue->request_bytes == 0);
   effects_done(queue);
   pf_map_done(&queue->jobs);

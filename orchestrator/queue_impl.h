@@ -103,7 +103,7 @@ struct queue {
   int64_t began_us;    /* the first time that was told; 0 = none yet */
   int64_t settled_us;  /* time of the last queue_settle */
   int64_t expected_us; /* when it wanted to be called again */
-  size_t check_at;     /* bucket of queue_check_some */
+  size_t check_at;     /* bucket of queue_check_some, by pf_map_bucket */
   bool loading, stopping, fence_dirty, urgent;
   struct pf_map jobs, hosts, origins;
   struct pf_list ring; /* of hosts with ready jobs */

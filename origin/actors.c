@@ -254,19 +254,11 @@ void actors_evict_idle(struct core *core) {
   }
 }
 
-static void free_each(struct pf_map_node *node, void *arg) {
-  (void)arg;
-  actor_free(pf_container_of(node, struct actor, by_name));
-}
-
-static void free_placeholder(struct pf_map_node *node, void *arg) {
-  (void)arg;
-  actor_free(pf_container_of(node, struct actor, by_id));
-}
-
 void actors_done(struct core *core) {
-  pf_map_each(&core->actors_by_name, free_each, NULL);
-  pf_map_each(&core->actors_by_id, free_placeholder, NULL);
+  PF_MAP_EACH(it, &core->actors_by_name)
+    actor_free(pf_container_of(it, struct actor, by_name));
+  PF_MAP_EACH(it, &core->actors_by_id) /* those without a name yet */
+    actor_free(pf_container_of(it, struct actor, by_id));
   pf_map_done(&core->actors_by_name);
   pf_map_done(&core->actors_by_id);
 }

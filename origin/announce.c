@@ -108,12 +108,9 @@ static void endings_due(struct core *core, int64_t until_ns) {
   }
 }
 
-static void ending_free_each(struct pf_map_node *node, void *arg) {
-  ending_free(arg, pf_container_of(node, struct ending, node));
-}
-
 void announce_done(struct core *core) {
-  pf_map_each(&core->endings, ending_free_each, core);
+  PF_MAP_EACH(it, &core->endings)
+    ending_free(core, pf_container_of(it, struct ending, node));
   pf_map_done(&core->endings);
   pf_heap_done(&core->endings_again);
 }

@@ -142,12 +142,8 @@ void core_on_ws_message(struct core *core, uint64_t ws, struct pf_slice text) {
   actors_deliver(socket->actor, &event);
 }
 
-static void free_each(struct pf_map_node *node, void *arg) {
-  (void)arg;
-  free(pf_container_of(node, struct socket, node));
-}
-
 void clients_done(struct core *core) {
-  pf_map_each(&core->sockets, free_each, NULL);
+  PF_MAP_EACH(it, &core->sockets)
+    free(pf_container_of(it, struct socket, node));
   pf_map_done(&core->sockets);
 }

@@ -92,13 +92,9 @@ void jobs_forget(struct core *core, struct job *job) {
   job_free(job);
 }
 
-static void forget_each(struct pf_map_node *node, void *arg) {
-  (void)arg;
-  job_free(pf_container_of(node, struct job, node));
-}
-
 void jobs_done(struct core *core) {
-  pf_map_each(&core->jobs, forget_each, NULL);
+  PF_MAP_EACH(it, &core->jobs)
+    job_free(pf_container_of(it, struct job, node));
   pf_map_done(&core->jobs);
   pf_map_done(&core->submits);
 }

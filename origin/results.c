@@ -498,14 +498,10 @@ void core_on_status(struct core *core, uint64_t request, struct pf_slice bytes) 
   pf_buf_done(&out);
 }
 
-static void batch_free(struct pf_map_node *node, void *arg) {
-  (void)arg;
-  free(pf_container_of(node, struct result_batch, node));
-}
-
 void results_done(struct core *core) {
   for (struct pf_list *link; (link = pf_list_pop(&core->late_rows)) != NULL;)
     free(pf_container_of(link, struct late_row, link));
-  pf_map_each(&core->results_in, batch_free, NULL);
+  PF_MAP_EACH(it, &core->results_in)
+    free(pf_container_of(it, struct result_batch, node));
   pf_map_done(&core->results_in);
 }

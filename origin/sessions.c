@@ -345,37 +345,23 @@ static void session_note_seen(struct core *core, struct session *session) {
   mark_dirty(core, session);
 }
 
-struct expire {
-  struct core *core;
-  int64_t before_ms;
-};
-
-static void expire_one(struct pf_map_node *node, void *arg) {
-  struct expire *expire = arg;
-  struct session *session = pf_container_of(node, struct session, by_id);
-  if (session->ws) {
-    session_note_seen(expire->core, session);
-    return;
-  }
-  if (session->pending || session->seen_wall_ms > expire->before_ms) return;
-  session_delete(expire->core, session);
-}
-
 void sessions_tick(struct core *core) {
   if (core->loading) return; /* which of them have jobs is not known yet */
   if (core->now_ns / 1000000 - core->sessions_swept_ms < 60000) return;
   core->sessions_swept_ms = core->now_ns / 1000000;
-  struct expire expire = {core, core->wall_ms - core->limits->session_keep_ms};
-  pf_map_each(&core->sessions_by_id, expire_one, &expire);
-}
-
-static void free_each(struct pf_map_node *node, void *arg) {
-  (void)arg;
-  free(pf_container_of(node, struct session, by_id));
+  int64_t before_ms = core->wall_ms - core->limits->session_keep_ms;
+  PF_MAP_EACH(it, &core->sessions_by_id) {
+    struct session *session = pf_container_of(it, struct session, by_id);
+    if (session->ws)
+      session_note_seen(core, session);
+    else if (!session->pending && session->seen_wall_ms <= before_ms)
+      session_delete(core, session);
+  }
 }
 
 void sessions_done(struct core *core) {
-  pf_map_each(&core->sessions_by_id, free_each, NULL);
+  PF_MAP_EACH(it, &core->sessions_by_id)
+    free(pf_container_of(it, struct session, by_id));
   pf_map_done(&core->sessions_by_id);
   pf_map_done(&core->sessions_by_token);
   pf_heap_done(&core->idle_sessions);

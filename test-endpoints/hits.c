@@ -54,12 +54,8 @@ void hits_forget(struct hits *hits, struct pf_slice key) {
   free(entry);
 }
 
-static void entry_free(struct pf_map_node *node, void *arg) {
-  (void)arg;
-  free(entry_of(node));
-}
-
 void hits_clear(struct hits *hits) {
-  pf_map_each(&hits->map, entry_free, NULL);
+  PF_MAP_EACH(it, &hits->map)
+    free(entry_of(it));
   pf_map_done(&hits->map);
 }

@@ -95,7 +95,8 @@ void server_conn_gone(struct server *server, struct pf_list *link) {
 
 static void server_on_drain_timer(uv_timer_t *timer) {
   struct server *server = timer->data;
-  PF_LIST_EACH(link, &server->conns) conn_abort(link);
+  PF_LIST_EACH(link, &server->conns)
+    conn_abort(link);
 }
 
 void server_drain(struct server *server) {
@@ -103,7 +104,8 @@ void server_drain(struct server *server) {
   server->draining = server->lab.draining = true;
   for (unsigned i = 0; i < server->listener_count; i++)
     uv_close((uv_handle_t *)&server->listeners[i], NULL);
-  PF_LIST_EACH(link, &server->conns) conn_drain(link);
+  PF_LIST_EACH(link, &server->conns)
+    conn_drain(link);
   PF_ASSERT(uv_timer_start(&server->drain_timer, server_on_drain_timer,
                 (uint64_t)server->limits.drain_ms, 0) == 0);
   server_close_if_empty(server);

@@ -7,16 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "bench_baseline.h"
-#include "bench_load.h"
-#include "bench_options.h"
-#include "child.h"
-#include "command.h"
+#include "clients/cli/bench_options.h"
+#include "clients/cli/child.h"
+#include "clients/cli/command.h"
+#include "clients/measure/bench_baseline.h"
+#include "clients/measure/bench_load.h"
+#include "clients/measure/machine.h"
 
-#define IDLE_CHECK_MS 200
 #define BUSY_WARN 0.2
 #define FILES_SPARE 64
 #define SECOND_NS INT64_C(1000000000)
@@ -40,26 +39,6 @@ struct bench {
 
 /* ---- before ---- */
 
-/* The share of all processors that is in use while we sleep. */
-static double busy_share(void) {
-  unsigned long long before[2] = {0}, after[2] = {0};
-  for (int round = 0; round < 2; round++) {
-    unsigned long long *at = round ? after : before, part[8] = {0};
-    FILE *in = fopen("/proc/stat", "re");
-    if (!in) return 0;
-    int got = fscanf(in, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &part[0], &part[1],
-        &part[2], &part[3], &part[4], &part[5], &part[6], &part[7]);
-    fclose(in);
-    if (got != 8) return 0;
-    for (int i = 0; i < 8; i++)
-      at[1] += part[i];
-    at[0] = at[1] - part[3] - part[4]; /* idle, waiting for disks */
-    struct timespec pause = {.tv_nsec = IDLE_CHECK_MS * 1000000};
-    if (round == 0) nanosleep(&pause, NULL);
-  }
-  return after[1] > before[1] ? (double)(after[0] - before[0]) / (double)(after[1] - before[1]) : 0;
-}
-
 static void look_around(struct bench *b) {
   const struct bench_config *c = &b->config;
   struct bench_result *r = &b->warm.result;
@@ -71,7 +50,7 @@ static void look_around(struct bench *b) {
   if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < (rlim_t)sockets + FILES_SPARE)
     bench_result_warn(
         r, "only %llu files may be open: see ulimit -n", (unsigned long long)files.rlim_cur);
-  double busy = busy_share();
+  double busy = machine_busy_share();
   if (busy > BUSY_WARN)
     bench_result_warn(r, "other programs use %.0f %% of the machine", busy * 100);
 }

@@ -1,8 +1,8 @@
-#include "bench_options.h"
+#include "clients/cli/bench_options.h"
 
-#include "bench_load.h"
-#include "command.h"
-#include "ws_load.h"
+#include "clients/cli/command.h"
+#include "clients/measure/bench_load.h"
+#include "clients/measure/ws_load.h"
 
 #define FIELD(name) offsetof(struct bench_config, name)
 static const struct pf_option bench_option_list[] = {

@@ -1,4 +1,4 @@
-#include "child.h"
+#include "clients/cli/child.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -20,7 +20,7 @@
 #include "base/addr.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "supervise.h"
+#include "clients/cli/supervise.h"
 
 #define CHILD_ARGS_MAX 192
 #define CHILD_LINE_MAX 4096

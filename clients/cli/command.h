@@ -24,7 +24,7 @@ struct command {
 extern const struct pf_option_table up_options, measure_options, fetch_options, jobs_options,
     db_options, bench_options;
 int up_run(int argc, char **argv);
-int measure_run(int argc, char **argv);
+int measure_command(int argc, char **argv);
 int fetch_run(int argc, char **argv);
 int jobs_run(int argc, char **argv);
 int db_run(int argc, char **argv);

@@ -5,10 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "child.h"
-#include "command.h"
-#include "request.h"
-#include "ws_client.h"
+#include "clients/cli/child.h"
+#include "clients/cli/command.h"
+#include "clients/cli/request.h"
+#include "clients/ws/ws_client.h"
 
 #define PATH_TEXT 1200
 

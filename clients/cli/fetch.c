@@ -12,15 +12,14 @@
 #include <uv.h>
 
 #include "base/rand.h"
-#include "command.h"
+#include "clients/cli/command.h"
+#include "clients/ws/message.h"
+#include "clients/ws/ws_session.h"
 #include "http/client.h"
 #include "loop/signals.h"
-#include "message.h"
 #include "wire/client.h"
 #include "wire/json.h"
-#include "ws_session.h"
 
-#define EXIT_INTERRUPTED 130
 #define CLIENT_ID "cli"
 
 struct fetch_config {
@@ -171,7 +170,7 @@ static void fetch_fail(struct fetch *f, const char *what, const char *why) {
 }
 
 static void fetch_on_signal(void *arg) {
-  fetch_end(arg, EXIT_INTERRUPTED);
+  fetch_end(arg, PF_EXIT_INTERRUPTED);
 }
 
 /* ---- the request ---- */

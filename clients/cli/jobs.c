@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "base/id.h"
-#include "command.h"
-#include "request.h"
+#include "clients/cli/command.h"
+#include "clients/cli/request.h"
+#include "clients/ws/ws_client.h"
 #include "wire/json.h"
-#include "ws_client.h"
 
 struct jobs_config {
   char *url, *orchestrator;

@@ -2,13 +2,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "child.h"
-#include "command.h"
+#include "clients/cli/child.h"
+#include "clients/cli/command.h"
 
 static const struct command commands[] = {
     {"up", &up_options, up_run},
     {"fetch", &fetch_options, fetch_run},
-    {"measure", &measure_options, measure_run},
+    {"measure", &measure_options, measure_command},
     {"bench", &bench_options, bench_command},
     {"jobs", &jobs_options, jobs_run},
     {"db", &db_options, db_run},

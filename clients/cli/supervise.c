@@ -1,4 +1,4 @@
-#include "supervise.h"
+#include "clients/cli/supervise.h"
 
 #include "base/err.h"
 

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <uv.h>
 
-#include "child.h"
-#include "command.h"
+#include "clients/cli/child.h"
+#include "clients/cli/command.h"
 #include "loop/signals.h"
 
 #define EXECUTORS_MAX 64

@@ -44,11 +44,12 @@ enum pf_err {
 /* Process exit codes, the same for all programs (documented in docs/configuration.md). */
 enum pf_exit {
   PF_EXIT_OK = 0,
-  PF_EXIT_FAILURE = 1,  /* the work itself failed: a fetch, a check */
-  PF_EXIT_USAGE = 2,    /* bad option, bad value, unknown key */
-  PF_EXIT_START = 3,    /* could not start: port taken, directory locked, newer file */
-  PF_EXIT_STORAGE = 70, /* a commit or fsync failed; restart from what is durable */
-  PF_EXIT_MEMORY = 71,  /* out of memory; restart from what is durable */
+  PF_EXIT_FAILURE = 1,       /* the work itself failed: a fetch, a check */
+  PF_EXIT_USAGE = 2,         /* bad option, bad value, unknown key */
+  PF_EXIT_START = 3,         /* could not start: port taken, directory locked, newer file */
+  PF_EXIT_STORAGE = 70,      /* a commit or fsync failed; restart from what is durable */
+  PF_EXIT_MEMORY = 71,       /* out of memory; restart from what is durable */
+  PF_EXIT_INTERRUPTED = 130, /* a signal ended the work of a command before its time */
 };
 
 #define PF_ERROR_TEXT_MAX 512

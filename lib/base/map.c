@@ -56,13 +56,23 @@ void pf_map_del(struct pf_map *map, struct pf_map_node *node) {
   map->count--;
 }
 
-void pf_map_each(struct pf_map *map, void (*each)(struct pf_map_node *node, void *arg), void *arg) {
-  for (size_t i = 0; map->buckets && i <= map->mask; i++) {
-    for (struct pf_map_node *n = map->buckets[i], *next; n; n = next) {
-      next = n->next; /* each() may delete n */
-      each(n, arg);
-    }
-  }
+/* The first node of the buckets from `at` on. */
+static struct pf_map_node *map_from(const struct pf_map *map, size_t at) {
+  for (; at <= map->mask; at++)
+    if (map->buckets[at]) return map->buckets[at];
+  return NULL;
+}
+
+struct pf_map_node *pf_map_first(const struct pf_map *map) {
+  return map->buckets ? map_from(map, 0) : NULL;
+}
+
+struct pf_map_node *pf_map_next(const struct pf_map *map, const struct pf_map_node *node) {
+  return node->next ? node->next : map_from(map, (node->hash & map->mask) + 1);
+}
+
+struct pf_map_node *pf_map_bucket(const struct pf_map *map, size_t number) {
+  return map->buckets ? map->buckets[number & map->mask] : NULL;
 }
 
 uint64_t pf_hash_u64(uint64_t value) {

@@ -32,8 +32,18 @@ struct pf_map_node *pf_map_find(const struct pf_map *map, uint64_t hash,
 void pf_map_put(struct pf_map *map, struct pf_map_node *node, uint64_t hash);
 /* node must be in the map. */
 void pf_map_del(struct pf_map *map, struct pf_map_node *node);
-/* Calls each(node, arg) for all; each may delete its own node and no other. */
-void pf_map_each(struct pf_map *map, void (*each)(struct pf_map_node *node, void *arg), void *arg);
+
+/* Any node, or NULL; and another one after each, until all have been. */
+struct pf_map_node *pf_map_first(const struct pf_map *map);
+struct pf_map_node *pf_map_next(const struct pf_map *map, const struct pf_map_node *node);
+/* All nodes. `it` may be deleted and freed inside the loop, or freed alone if the map is given up;
+ * no other may be deleted, and none put. */
+#define PF_MAP_EACH(it, map)                                                                       \
+  for (struct pf_map_node *it = pf_map_first(map), *it##_next;                                     \
+       it && (it##_next = pf_map_next((map), it), true); it = it##_next)
+/* For a walk in portions: the nodes of one bucket, the first of a chain or NULL. Any number names
+ * one, and mask + 1 of them in a row are all. */
+struct pf_map_node *pf_map_bucket(const struct pf_map *map, size_t number);
 
 /* Mixes a 64-bit id (splitmix64 finaliser, Steele et al. 2014). Not for keys that outsiders choose.
  */

@@ -198,8 +198,9 @@ bool store_writer_group(struct store *store) {
   uv_mutex_unlock(&store->lock);
   PF_ASSERT(!pf_list_empty(&group));
   if (!w->broken) writer_commit(store, &group);
-  if (w->broken) PF_LIST_EACH(link, &group)
-  pf_container_of(link, struct store_req, link)->err = PF_EIO;
+  if (w->broken)
+    PF_LIST_EACH(link, &group)
+      pf_container_of(link, struct store_req, link)->err = PF_EIO;
   w->backup_next = true;
   /* What only reads says nothing about the disk. */
   if (w->wal.newest_ns != written_ns) w->group_ns = pf_clock_mono_ns() - began_ns;

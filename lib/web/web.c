@@ -241,19 +241,19 @@ static void listener_wind_down(struct web_listener *l, bool patient) {
   static const enum conn_phase open[] = {CONN_OPEN, CONN_PINGED};
   for (size_t i = 0; i < PF_COUNT(over); i++)
     PF_LIST_EACH(it, &l->phases[over[i]])
-  httpd_close(pf_container_of(it, struct httpd_conn, base.link));
+      httpd_close(pf_container_of(it, struct httpd_conn, base.link));
   for (size_t i = 0; i < PF_COUNT(open); i++)
     PF_LIST_EACH(it, &l->phases[open[i]])
-  socket_close(pf_container_of(it, struct socket, base.link), 1001, "this server is stopping");
+      socket_close(pf_container_of(it, struct socket, base.link), 1001, "this server is stopping");
   if (patient) return;
   PF_LIST_EACH(it, &l->phases[CONN_RESPOND])
-  httpd_close(pf_container_of(it, struct httpd_conn, base.link));
+    httpd_close(pf_container_of(it, struct httpd_conn, base.link));
 }
 
 static void web_wind_down(struct web *web) {
   bool patient = uv_now(web->loop) - web->close_at_ms < CLOSE_GRACE_MS;
   PF_LIST_EACH(it, &web->listeners)
-  listener_wind_down(pf_container_of(it, struct web_listener, link), patient);
+    listener_wind_down(pf_container_of(it, struct web_listener, link), patient);
   if (web->stats.connections == 0 || !patient) web_destroy(web);
 }
 

@@ -415,7 +415,7 @@ struct powercut *powercut_new(const char *name, uint64_t seed) {
 
 static void nodes_drop(struct powercut *pc) {
   PF_LIST_EACH(link, &pc->nodes)
-  node_free(pf_container_of(link, struct node, link));
+    node_free(pf_container_of(link, struct node, link));
 }
 
 void powercut_free(struct powercut *pc) {

@@ -45,10 +45,19 @@ for folder in lib/*/; do
 done
 
 # Processes share lib/, nothing else.
-for role in origin orchestrator executor test-endpoints clients/cli; do
-  others=$(printf '%s\n' origin orchestrator executor test-endpoints cli | grep -vx "${role##*/}" | paste -sd'|')
-  found=$(git ls-files "$role" | grep -E '\.[ch]$' | xargs -r grep -nE "^ *# *include *\"(clients/)?($others)/")
+for role in origin orchestrator executor test-endpoints clients; do
+  others=$(printf '%s\n' origin orchestrator executor test-endpoints clients | grep -vx "$role" | paste -sd'|')
+  found=$(git ls-files "$role" | grep -E '\.[ch]$' | xargs -r grep -nE "^ *# *include *\"($others)/")
   [ -z "$found" ] || { echo "$role includes another process: $found" >&2; bad=1; }
+done
+
+# The clients in C, lowest first.
+lower=none
+for folder in ws measure cli; do
+  found=$(git ls-files "clients/$folder" | grep -E '\.[ch]$' | xargs -r grep -nE '^ *# *include *"clients/' |
+    grep -vE "include *\"clients/($lower|$folder)/")
+  [ -z "$found" ] || { echo "clients/$folder includes what is not below it: $found" >&2; bad=1; }
+  lower="$lower|$folder"
 done
 
 [ $bad = 0 ] && echo "all includes respect the layers"

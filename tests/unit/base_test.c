@@ -30,7 +30,7 @@ static void assert_list(struct pf_list *head, const char *digits) {
   char found[16] = "";
   size_t len = 0;
   PF_LIST_EACH(link, head)
-  found[len++] = (char)('0' + pf_container_of(link, struct number, link)->value);
+    found[len++] = (char)('0' + pf_container_of(link, struct number, link)->value);
   assert_string_equal(found, digits);
   len = strlen(digits); /* and the same backwards */
   for (struct pf_list *link = head->prev; link != head; link = link->prev)
@@ -89,20 +89,35 @@ static uint64_t bad_hash(unsigned key) {
   return key % 7;
 }
 
-struct walk {
-  struct pf_map *map;
-  size_t seen;
-  bool delete_odd;
-};
-
-static void walk_one(struct pf_map_node *node, void *arg) {
-  struct walk *walk = arg;
-  struct entry *entry = pf_container_of(node, struct entry, node);
-  assert_true(entry->in);
-  walk->seen++;
-  if (!walk->delete_odd || entry->key % 2 == 0) return;
-  pf_map_del(walk->map, node);
-  entry->in = false;
+/* Each of the map is met once. What the loop deletes is overwritten at once, as if it were freed.
+ */
+static void check_walks(struct pf_map *map, struct entry *entries) {
+  size_t seen = 0, in_buckets = 0, before = map->count;
+  PF_MAP_EACH(it, map) {
+    struct entry *entry = pf_container_of(it, struct entry, node);
+    assert_true(entry->in);
+    entry->in = false;
+    seen++;
+    if (entry->key % 2 == 0) continue;
+    pf_map_del(map, it);
+    memset(it, 0xff, sizeof(*it));
+  }
+  assert_int_equal(seen, before);
+  seen = 0;
+  PF_MAP_EACH(it, map) {
+    struct entry *entry = pf_container_of(it, struct entry, node);
+    assert_true(entry->key % 2 == 0 && !entry->in);
+    entry->in = true;
+    seen++;
+  }
+  assert_int_equal(seen, map->count);
+  for (unsigned key = 0; key < KEYS; key += 2)
+    seen -= entries[key].in;
+  assert_int_equal(seen, 0);
+  for (size_t i = 3; i <= map->mask + 3; i++) /* from any bucket on */
+    for (struct pf_map_node *n = pf_map_bucket(map, i); n; n = n->next)
+      in_buckets++;
+  assert_int_equal(in_buckets, map->count);
 }
 
 static void check_map(bool collide) {
@@ -128,14 +143,7 @@ static void check_map(bool collide) {
     count += entry->in ? 1 : (size_t)-1;
     assert_int_equal(map.count, count);
   }
-  struct walk walk = {.map = &map, .delete_odd = true};
-  pf_map_each(&map, walk_one, &walk);
-  assert_int_equal(walk.seen, count);
-  walk = (struct walk){.map = &map};
-  pf_map_each(&map, walk_one, &walk);
-  assert_int_equal(walk.seen, map.count);
-  for (unsigned key = 0; key < KEYS; key++)
-    assert_true(!entries[key].in || key % 2 == 0);
+  check_walks(&map, entries);
   pf_map_done(&map);
 }
 
@@ -148,12 +156,35 @@ static void test_map_against_a_model(void **state) {
 static void test_empty_map(void **state) {
   (void)state;
   struct pf_map map;
-  struct walk walk = {.map = &map};
-  unsigned key = 1;
+  struct entry entry = {.key = 1};
   pf_map_init(&map);
-  assert_null(pf_map_find(&map, 1, entry_eq, &key));
-  pf_map_each(&map, walk_one, &walk);
-  assert_int_equal(walk.seen, 0);
+  assert_null(pf_map_find(&map, 1, entry_eq, &entry.key));
+  assert_null(pf_map_bucket(&map, 0));
+  PF_MAP_EACH(it, &map)
+    fail();
+  pf_map_put(&map, &entry.node, 1); /* empty, but with buckets */
+  pf_map_del(&map, &entry.node);
+  assert_null(pf_map_bucket(&map, 1));
+  PF_MAP_EACH(it, &map)
+    fail();
+  pf_map_done(&map);
+}
+
+/* As at the end of everything: nodes are freed where they hang, and the map is given up. */
+static void test_map_freed_in_a_walk(void **state) {
+  (void)state;
+  struct pf_map map;
+  size_t freed = 0;
+  pf_map_init(&map);
+  for (unsigned key = 0; key < KEYS; key++) {
+    struct entry *entry = test_malloc(sizeof(*entry)); /* cmocka sees double frees and leaks */
+    pf_map_put(&map, &entry->node, bad_hash(key));
+  }
+  PF_MAP_EACH(it, &map) {
+    test_free(pf_container_of(it, struct entry, node));
+    freed++;
+  }
+  assert_int_equal(freed, KEYS);
   pf_map_done(&map);
 }
 
@@ -454,6 +485,7 @@ int main(void) {
       cmocka_unit_test(test_list),
       cmocka_unit_test(test_map_against_a_model),
       cmocka_unit_test(test_empty_map),
+      cmocka_unit_test(test_map_freed_in_a_walk),
       cmocka_unit_test(test_hash_bytes),
       cmocka_unit_test(test_heap_against_a_model),
       cmocka_unit_test(test_buf_at_its_limit),

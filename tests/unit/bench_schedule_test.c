@@ -1,4 +1,4 @@
-/* When the requests of an open loop are due (clients/cli/bench_schedule.h). */
+/* When the requests of an open loop are due (clients/measure/bench_schedule.h). */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "bench_schedule.h"
+#include "clients/measure/bench_schedule.h"
 
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)

@@ -1,4 +1,4 @@
-/* The course of a load (clients/cli/bench_run.h) and assertions on figures (bench_check.h). */
+/* The course of a load (clients/measure/bench_run.h) and assertions on figures (bench_check.h). */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bench_baseline.h"
-#include "bench_check.h"
-#include "bench_run.h"
-#include "stats.h"
+#include "clients/measure/bench_baseline.h"
+#include "clients/measure/bench_check.h"
+#include "clients/measure/bench_run.h"
+#include "clients/measure/stats.h"
 
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)

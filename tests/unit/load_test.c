@@ -1,4 +1,4 @@
-/* The bookkeeping of clients/cli/load.h: each fetch ends exactly once, or the load says what is
+/* The bookkeeping of clients/measure/load.h: each fetch ends exactly once, or the load says what is
  * wrong; and the figures of stats.h. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "load.h"
-#include "stats.h"
+#include "clients/measure/load.h"
+#include "clients/measure/stats.h"
 
 #define FRAMES_MAX 64
 

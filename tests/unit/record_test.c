@@ -1,4 +1,4 @@
-/* Recorded loads (clients/cli/record.h): lines and what is wrong with them, files, limits. */
+/* Recorded loads (clients/measure/record.h): lines and what is wrong with them, files, limits. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "record.h"
+#include "clients/measure/record.h"
 
 #define MS INT64_C(1000000)
 

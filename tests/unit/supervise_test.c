@@ -5,7 +5,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include "supervise.h"
+#include "clients/cli/supervise.h"
 
 static void never_served_gives_up(void **state) {
   (void)state;

@@ -1,4 +1,4 @@
-/* WebSocket frames of clients/cli/ws_frame.h, and the URLs of ws_client.h. */
+/* WebSocket frames of clients/ws/ws_frame.h, and the URLs of ws_client.h. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ws_client.h"
-#include "ws_frame.h"
+#include "clients/ws/ws_client.h"
+#include "clients/ws/ws_frame.h"
 
 #define BYTES_MAX 70000
 

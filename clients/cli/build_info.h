@@ -1,8 +1,0 @@
-/* What this program was built from. Threads: any. */
-#ifndef CLI_BUILD_INFO_H
-#define CLI_BUILD_INFO_H
-
-/* The short commit id, with "+" behind it if files had been changed; "unknown" without git. */
-const char *build_commit(void);
-
-#endif
