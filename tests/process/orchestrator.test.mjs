@@ -315,7 +315,8 @@ test('bad input', async (t) => {
   assert.equal(await status('PUT', `/v1/origins/${hex(1)}`, JSON.stringify(origin.head()), json), 400);
   assert.equal(await status('PUT', `/v1/origins/${origin.id}`, JSON.stringify(origin.head())), 415);
   const other = await fetch(`${url}/v1/jobs`, { method: 'POST', body: good, headers: { 'content-type': 'text/plain' } });
-  assert.deepEqual([other.status, (await other.json()).error.code], [415, 'unsupported_media_type']);
+  assert.deepEqual([other.status, (await other.json()).error],
+    [415, { code: 'unsupported_media_type', message: `send Content-Type: ${BATCH}` }]);
   assert.equal(await status('POST', '/v1/jobs', good, { origin: 'http://evil.example' }), 403);
   assert.equal(await status('GET', `/v1/origins/${hex(1)}`), 404);
   assert.equal(await status('GET', '/v1/jobs'), 405);
