@@ -168,7 +168,9 @@ static void put_executor(struct app *app, const struct web_request *req, uint64_
   if (queue_heartbeat(app->queue, &beat, held, x.now_us, &aborts)) {
     refuse(app, req, 429, "too_many_executors", "this queue serves no more executors");
   } else {
-    if (!known) log_executor(app, &beat, "executor_joined");
+    /* A repeated goodbye, or a delayed call of one that was replaced, makes nobody known. */
+    if (!known && queue_view_executor(app->queue, beat.executor, beat.incarnation, url))
+      log_executor(app, &beat, "executor_joined");
     app_check(
         app); /* here, for want of a better clock: each second while there is work to be done */
     encode_epoch(app);
