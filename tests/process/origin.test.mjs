@@ -206,6 +206,24 @@ test('origin', async (t) => {
   });
 });
 
+test('pages and hosts that are allowed are named as browsers name them', async (t) => {
+  const origin = await start(t, 'proxyfetch-origin', [...arguments_(tempDir(t)), '--allow-origin', 'https://example.org', '--allow-origin', 'app://shop:8080',
+    '--allow-host', 'example.org', '--allow-host', 'proxy.example.org:8787', '--allow-host', '[2001:db8::1]:80']);
+  for (const [page, status] of [['https://example.org', 101], ['app://shop:8080', 101], ['https://example.org:8080', 403]]) {
+    const upgrade = connectWs(t, origin.url, { headers: { Origin: page } });
+    if (status === 101) await upgrade;
+    else await assert.rejects(upgrade, { status });
+  }
+});
+
+test('a data directory that cannot be made is named, with the way out', async (t) => {
+  const file = join(tempDir(t), 'file');
+  writeFileSync(file, '');
+  const { code, stderr } = await run(t, 'proxyfetch-origin', arguments_(join(file, 'data')));
+  assert.equal(code, 3);
+  assert.match(stderr, /cannot create .*\/file\/data: Not a directory; choose another directory with --data/);
+});
+
 test('a second origin on the same data is refused', async (t) => {
   const data = tempDir(t);
   await start(t, 'proxyfetch-origin', arguments_(data));
@@ -258,7 +276,9 @@ test('pending-max: one more is refused, over HTTP and in a frame', async (t) => 
 
 test('bad options stop the start and are named', async (t) => {
   for (const [option, value] of [['--orchestrator', 'ftp://x'], ['--orchestrator', 'nonsense'], ['--advertise', 'localhost:1'],
-    ['--orchestrator', `http://${'a.'.repeat(200)}b`], ['--pending-max', '0'], ['--listen', 'nowhere'], ['--nonsense', '1']]) {
+    ['--orchestrator', `http://${'a.'.repeat(200)}b`], ['--pending-max', '0'], ['--listen', 'nowhere'], ['--nonsense', '1'],
+    ['--allow-origin', 'example.org'], ['--allow-origin', 'https://example.org/'], ['--allow-origin', ''], ['--allow-origin', 'https://a b'],
+    ['--allow-host', 'http://example.org'], ['--allow-host', 'a/b'], ['--allow-host', '*'], ['--allow-host', '']]) {
     const { code, stderr } = await run(t, 'proxyfetch-origin', ['--listen', '127.0.0.1:0', '--internal-listen', '127.0.0.1:0', '--data', tempDir(t), option, value]);
     assert.equal(code, 2, stderr);
     assert.match(stderr, new RegExp(`^proxyfetch-origin: .*${option.slice(2)}`), stderr);

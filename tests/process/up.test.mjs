@@ -114,7 +114,7 @@ test('a role that never serves ends the whole, and its message is shown', async 
     { env: { ROLE_FAILS: 'proxyfetch-executor' } });
   assert.equal(code, 3);
   assert.match(stderr, /executor +\| cannot listen on/);
-  assert.match(stderr, /proxyfetch up: executor did not start/);
+  assert.match(stderr, /proxyfetch up: executor did not start \(exit code 3\); its last line says why, and `proxyfetch up --help`/);
 });
 
 test('a role that does not stop is killed after the grace', async (t) => {
