@@ -165,6 +165,10 @@ test('bad addresses and options are refused by name', async (t) => {
 });
 
 test('help lists the commands, and an unknown one is refused', async (t) => {
+  const options = await run(t, 'proxyfetch', ['up', '--help']);
+  assert.match(options.stdout, /^ {2}--log-level error\|warn\|info\|debug\n {35}The least important lines .* \[default: info\]$/m);
+  assert.match(options.stdout, /^ {2}--executors N {20}How many executors\. \[default: 1; 1 to 64\]$/m);
+  assert.match(options.stdout, /^ {2}--no-test-endpoints {14}Start no test endpoints\.$/m);
   const help = await run(t, 'proxyfetch', ['--help']);
   assert.equal(help.code, 0);
   assert.match(help.stdout, /\n {2}up +start the whole system/);
