@@ -26,7 +26,7 @@ static const char *const sql[SQL_MAX] = {
 };
 static const char *const migrations[] = {"CREATE TABLE job(id INTEGER PRIMARY KEY, body BLOB)"};
 static const struct store_schema schema = {
-    .application_id = 0x50464245, .migrations = migrations, .version = 1};
+    .application_id = 0x50464245, .migrations = migrations, .version = 1, .damaged = "remove it"};
 
 struct bench {
   uv_loop_t loop;

@@ -57,12 +57,7 @@ static int execute_batch(
 static void post_execute(struct app *app, const struct web_request *req) {
   struct pf_buf answer;
   struct pf_error why = {0};
-  struct pf_slice type;
-  /* No web page can send this type without asking first, and nobody answers that question. */
-  if (!web_request_header(req, "content-type", &type) || !pf_slice_is(type, HTTP_CONTENT_BATCH)) {
-    refuse(app, req, 415, "unsupported_media_type", "expected " HTTP_CONTENT_BATCH);
-    return;
-  }
+  if (!web_type_fits(app->web, req, HTTP_CONTENT_BATCH)) return;
   pf_buf_init(&answer, ANSWER_MAX);
   if (execute_batch(app, req->body, &answer, &why)) {
     refuse(app, req, 400, "bad_batch", why.text[0] ? why.text : "the body is not a batch");
@@ -108,7 +103,7 @@ static const struct {
 
 static void api_on_request(void *arg, const struct web_request *req) {
   struct app *app = arg;
-  if (!web_version_fits(app->web, req)) return;
+  if (!web_admits_process(app->web, req)) return;
   enum web_method method = req->method == WEB_HEAD ? WEB_GET : req->method;
   bool path_known = false;
   for (size_t i = 0; i < PF_COUNT(routes); i++) {

@@ -30,7 +30,7 @@ static const struct pf_option options[] = {
     {"allow-port", 0, PF_OPT_LIST, FIELD(allow_port), "PORT|any", NULL, 0, 0, NULL,
         "Ports of public addresses besides 80 and 443."},
     {"heartbeat-ms", 0, PF_OPT_INT, FIELD(heartbeat_ms), "ms", "1000", 20, 60000, NULL,
-        "How often the orchestrator is told that this process lives."},
+        "How often the orchestrator is told that this process lives; at most half of --lease-ms."},
     {"lease-ms", 0, PF_OPT_INT, FIELD(lease_ms), "ms", "3000", 60, 600000, NULL,
         "Without an answer to a heartbeat for this long no request leaves; as at the "
         "orchestrator."},

@@ -64,7 +64,8 @@ static void app_size_slots(struct app *app) {
   app->slots = pf_open_files_share(slots, FILES_BESIDES_SLOTS, &others);
   app->callers_max = (unsigned)(others / 2);
   if (app->slots < slots)
-    pf_log(&app->log, PF_LOG_WARN, "open_files_limit", "slots=%zu", app->slots);
+    pf_log(&app->log, PF_LOG_WARN, "open_files_limit", "slots=%zu wanted=%zu open_files_needed=%zu",
+        app->slots, slots, slots + FILES_BESIDES_SLOTS);
 }
 
 static void batch_head_none(void *arg, struct pf_buf *head) {

@@ -168,7 +168,9 @@ static void put_executor(struct app *app, const struct web_request *req, uint64_
   if (queue_heartbeat(app->queue, &beat, held, x.now_us, &aborts)) {
     refuse(app, req, 429, "too_many_executors", "this queue serves no more executors");
   } else {
-    if (!known) log_executor(app, &beat, "executor_joined");
+    /* A repeated goodbye, or a delayed call of one that was replaced, makes nobody known. */
+    if (!known && queue_view_executor(app->queue, beat.executor, beat.incarnation, url))
+      log_executor(app, &beat, "executor_joined");
     app_check(
         app); /* here, for want of a better clock: each second while there is work to be done */
     encode_epoch(app);
@@ -310,26 +312,16 @@ static bool route_matches(const struct route *route, struct pf_slice path, uint6
          pf_u64_parse(ret_id, path.data + len, path.len - len) == PF_OK;
 }
 
-/* Only processes call here. A browser names the page's origin with everything that a page can make
- * it post, and asks first for content types like ours; so no page can reach the queue. */
 static bool request_admitted(struct app *app, const struct web_request *req) {
-  struct pf_slice origin;
-  if (!app->dispatch)
-    refuse(app, req, 503, "stopping", "this process is about to end");
-  else if (web_request_header(req, "origin", &origin))
-    refuse(app, req, 403, "origin_refused", "this address is not for web pages");
-  else
-    return web_version_fits(app->web, req);
+  if (app->dispatch) return web_admits_process(app->web, req);
+  refuse(app, req, 503, "stopping", "this process is about to end");
   return false;
 }
 
 static void route_call(
     const struct route *route, struct app *app, const struct web_request *req, uint64_t id) {
-  struct pf_slice type;
-  if (route->type &&
-      (!web_request_header(req, "content-type", &type) || !pf_slice_is(type, route->type)))
-    refuse(app, req, 415, "unsupported_media_type", route->type);
-  else if (route->plain)
+  if (route->type && !web_type_fits(app->web, req, route->type)) return;
+  if (route->plain)
     route->plain(app, req);
   else
     route->with_id(app, req, id);

@@ -189,7 +189,7 @@ static int check_database(const struct config *config) {
     fprintf(stderr, "proxyfetch-orchestrator: %s\n", why.text);
   else
     printf("%s: ok\n", path);
-  return err ? PF_EXIT_FAILURE : PF_EXIT_OK;
+  return pf_exit_of(err);
 }
 
 int main(int argc, char **argv) {

@@ -38,6 +38,8 @@ const struct store_schema queue_db_schema = {
     .application_id = 0x70664f71, /* "pfOq" */
     .migrations = migrations,
     .version = PF_COUNT(migrations),
+    .damaged = "move it aside, with its -wal file, and start again; the origins announce their "
+               "jobs again",
 };
 
 int queue_db_open(struct queue_db **ret_db, uv_loop_t *loop, const struct queue_db_config *config,

@@ -255,15 +255,19 @@ static void route_backup(struct origin *origin, const struct web_request *reques
 
 void api_on_internal_request(void *arg, const struct web_request *request) {
   struct origin *origin = arg;
-  if (!web_version_fits(origin->web, request) || route_common(origin, request)) return;
-  if (request->method != WEB_POST)
-    respond_no_method(origin, request, "POST");
-  else if (pf_slice_is(request->path, "/__receiveResult"))
-    core_on_results(origin_enter(origin), request->id, request->body);
-  else if (pf_slice_is(request->path, "/__status"))
-    core_on_status(origin_enter(origin), request->id, request->body);
-  else if (pf_slice_is(request->path, "/v1/backup"))
-    route_backup(origin, request);
-  else
+  if (!web_admits_process(origin->web, request) || route_common(origin, request)) return;
+  bool results = pf_slice_is(request->path, "/__receiveResult");
+  bool status = pf_slice_is(request->path, "/__status");
+  if (!results && !status && !pf_slice_is(request->path, "/v1/backup"))
     respond_error(origin, request, 404, "not_found", "no such path");
+  else if (request->method != WEB_POST)
+    respond_no_method(origin, request, "POST");
+  else if (!results && !status)
+    route_backup(origin, request);
+  else if (!web_type_fits(origin->web, request, HTTP_CONTENT_BATCH))
+    return;
+  else if (results)
+    core_on_results(origin_enter(origin), request->id, request->body);
+  else
+    core_on_status(origin_enter(origin), request->id, request->body);
 }

@@ -8,6 +8,7 @@
 #include "loop/listen.h"
 #include "origin/edge.h"
 #include "origin/origin_db.h"
+#include "web/guard.h"
 #include "wire/hop.h"
 
 #define PROGRAM "proxyfetch-origin"
@@ -115,13 +116,39 @@ static int url_check(char *url, const char *option) {
   return err;
 }
 
+/* An entry that is not as browsers send it would match nothing, and say nothing either. */
+static int list_check(const struct pf_option_list *list, const char *option,
+    bool (*well_formed)(const char *text), const char *expected) {
+  for (size_t i = 0; i < list->count; i++) {
+    if (well_formed(list->items[i])) continue;
+    fprintf(stderr, PROGRAM ": --%s: '%s' is not %s\n", option, list->items[i], expected);
+    return PF_EINVAL;
+  }
+  return PF_OK;
+}
+
+static int config_check(const struct config *config) {
+  int err = url_check(config->orchestrator, "orchestrator");
+  if (!err) err = url_check(config->advertise, "advertise");
+  if (!err)
+    err = list_check(&config->allow_origin, "allow-origin", guard_origin_well_formed,
+        "*, or an origin like https://example.org, which has no path");
+  if (!err)
+    err = list_check(&config->allow_host, "allow-host", guard_host_well_formed,
+        "a host like proxy.example.org or proxy.example.org:8787");
+  return err;
+}
+
 /* Clients must not take the descriptors that their fetches need. */
 static void share_files(
     const struct config *config, struct origin_config *origin, const struct pf_log *log) {
   size_t others, clients = pf_open_files_share(
                      (size_t)config->connections_max, FILES_BESIDES_CLIENTS, &others);
   if (clients < (size_t)config->connections_max)
-    pf_log(log, PF_LOG_WARN, "open_files_limit", "connections_max=%zu", clients);
+    pf_log(log, PF_LOG_WARN, "open_files_limit",
+        "connections_max=%zu wanted=%lld open_files_needed=%lld", clients,
+        (long long)config->connections_max,
+        (long long)config->connections_max + FILES_BESIDES_CLIENTS);
   origin->web.connections_max = (unsigned)clients;
   origin->internal_connections_max = (unsigned)(others / 2);
 }
@@ -173,13 +200,13 @@ static int look_after_database(const struct config *config, struct pf_error *ret
   if (!err && config->restore) err = origin_db_restore(config->restore, path, reterr);
   if (!err) err = store_check_file(path, &origin_db_schema, reterr);
   if (!err) printf("%s: %s\n", path, config->restore ? "restored" : "ok");
-  return err ? PF_EXIT_FAILURE : PF_EXIT_OK;
+  return pf_exit_of(err);
 }
 
 int main(int argc, char **argv) {
   struct config config = {0};
   pf_options_parse_or_exit(&option_table, &config, argc, argv);
-  if (url_check(config.orchestrator, "orchestrator") || url_check(config.advertise, "advertise")) {
+  if (config_check(&config)) {
     pf_options_free(&option_table, &config);
     return PF_EXIT_USAGE;
   }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 #include "base/rand.h"
@@ -36,6 +37,7 @@ const struct store_schema origin_db_schema = {
     .application_id = 0x70664f31, /* "pfO1" */
     .migrations = migrations,
     .version = PF_COUNT(migrations),
+    .damaged = "move it aside, with its -wal file, and restore a backup",
 };
 
 enum sql {
@@ -574,6 +576,9 @@ static const char restored_sql[] = "BEGIN;"
                                    "COMMIT;";
 
 int origin_db_restore(const char *from, const char *path, struct pf_error *reterr) {
+  if (access(path, F_OK) == 0)
+    return pf_error_set(reterr, PF_EEXIST,
+        "%s exists: a backup is for a lost database; choose an empty directory", path);
   int err = store_copy_file(from, path, &origin_db_schema, reterr);
   if (err) return err;
   sqlite3 *db = NULL;

@@ -173,6 +173,9 @@ void queries_wait(
     struct core *core, struct job *job, uint64_t request, int64_t wait_ms, bool submitted);
 /* The job has ended: its waiters get the result with the open commit. */
 void queries_answer_waiters(struct core *core, struct job *job, struct pf_slice message);
+/* The state of a job that is done, whose row the look-up has found, to the request that is its
+ * token. */
+void queries_respond_done(struct core *core, const struct lookup *lookup);
 void queries_tick(struct core *core);
 void queries_done(struct core *core);
 void queries_error(

@@ -156,11 +156,15 @@ static void on_unread(struct core *core, struct lookup *lookup) {
   lookup_free(lookup);
 }
 
-static void on_stored(struct core *core, struct lookup *lookup) {
+void queries_respond_done(struct core *core, const struct lookup *lookup) {
   const struct lookup_row *row = lookup->rows;
   struct pf_job_id id = {core->origin_id, lookup->id};
-  if (row) {
-    respond_state(core, lookup->token, id, "done", results_attempts(row), row->a, row->d);
+  respond_state(core, lookup->token, id, "done", results_attempts(row), row->a, row->d);
+}
+
+static void on_stored(struct core *core, struct lookup *lookup) {
+  if (lookup->rows) {
+    queries_respond_done(core, lookup);
   } else {
     struct lookup *again = lookup_new(LOOKUP_REQUEST, lookup->id, on_unread);
     again->token = lookup->token;

@@ -89,7 +89,7 @@ static void on_stored_result(struct core *core, struct lookup *lookup) {
   const struct lookup_row *row = lookup->rows;
   if (lookup->index) {
     if (row)
-      core->edge.respond(core->edge_arg, lookup->token, 200, NULL, row->a);
+      queries_respond_done(core, lookup);
     else
       queries_error(core, lookup->token, 410, "result_expired",
           "the job is done and its result is no longer kept");

@@ -309,8 +309,10 @@ static void up_on_ready(void *arg, struct child *child) {
 
 static void up_on_failed(void *arg, struct child *child) {
   struct up *up = arg;
-  fprintf(stderr, "proxyfetch up: %s did not start (exit code %d)\n", child->name,
-      (int)child->exit_code);
+  fprintf(stderr,
+      "proxyfetch up: %s did not start (exit code %d); its last line says why, and `proxyfetch up "
+      "--help` lists what can be changed\n",
+      child->name, (int)child->exit_code);
   up->exit_code = PF_EXIT_START;
   up_stop(up);
 }

@@ -15,7 +15,7 @@ static int make_with_parents(const char *path, struct pf_error *reterr) {
     *slash = '\0';
     if (mkdir(part, 0700) && errno != EEXIST)
       return pf_error_set(reterr, errno == EACCES || errno == EPERM ? PF_EPERM : PF_EIO,
-          "cannot create %s: %s", part, strerror(errno));
+          "cannot create %s: %s; choose another directory with --data", part, strerror(errno));
     if (!end) return PF_OK;
     *slash = end;
   }

@@ -52,6 +52,12 @@ enum pf_exit {
   PF_EXIT_INTERRUPTED = 130, /* a signal ended the work of a command before its time */
 };
 
+/* The exit code of a program that had one thing to do with a database, and got err from it. */
+static inline enum pf_exit pf_exit_of(int err) {
+  if (err == PF_OK) return PF_EXIT_OK;
+  return err == PF_ELOCKED || err == PF_EVERSION ? PF_EXIT_START : PF_EXIT_FAILURE;
+}
+
 #define PF_ERROR_TEXT_MAX 512
 
 /* An error with words. Functions take it last; NULL is allowed there. */

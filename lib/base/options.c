@@ -246,6 +246,25 @@ static void option_describe(const struct pf_option *opt, char *left, size_t size
   }
 }
 
+#define HELP_COLUMN 32
+
+/* An option that is too long for its column has a line of its own. */
+static void print_help_option(const char *left, const char *help) {
+  if (strlen(left) > HELP_COLUMN)
+    printf("  %s\n  %-*s %s", left, HELP_COLUMN, "", help);
+  else
+    printf("  %-*s %s", HELP_COLUMN, left, help);
+}
+
+/* What the table of docs/configuration.md says about values. */
+static void print_help_values(const struct pf_option *opt) {
+  bool shown = opt->fallback && opt->type != PF_OPT_FLAG, range = opt->type == PF_OPT_INT;
+  if (shown || range) printf(" [");
+  if (shown) printf("default: %s%s", opt->fallback, range ? "; " : "");
+  if (range) printf("%lld to %lld", (long long)opt->min, (long long)opt->max);
+  printf(shown || range ? "]\n" : "\n");
+}
+
 static void print_help(const struct pf_option_table *table) {
   printf("%s - %s\n\nUsage: %s [options]%s%s\n\nOptions:\n", table->program, table->summary,
       table->program, table->operands ? " " : "", table->operands ? table->operands : "");
@@ -253,13 +272,12 @@ static void print_help(const struct pf_option_table *table) {
     const struct pf_option *opt = &table->options[i];
     char left[128];
     option_describe(opt, left, sizeof(left));
-    printf("  %-32s %s", left, opt->help);
-    if (opt->fallback && opt->type != PF_OPT_FLAG) printf(" [default: %s]", opt->fallback);
-    printf("\n");
+    print_help_option(left, opt->help);
+    print_help_values(opt);
   }
-  printf("  %-32s %s\n", "--config FILE", "Read options from FILE, one `name = value` a line.");
-  printf("  %-32s %s\n", "--help", "Show this help and exit.");
-  printf("  %-32s %s\n", "--version", "Show the version and exit.");
+  print_help_option("--config FILE", "Read options from FILE, one `name = value` a line.\n");
+  print_help_option("--help", "Show this help and exit.\n");
+  print_help_option("--version", "Show the version and exit.\n");
   if (table->count)
     printf("\nEvery option can also be set in the environment: %sNAME, in capitals, '_' for '-'.\n",
         table->env_prefix);

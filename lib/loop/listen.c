@@ -70,6 +70,19 @@ static int listen_all(const struct pf_listen_addr *addr, struct pf_listeners *re
   return err;
 }
 
+static const char *listen_advice(int err) {
+  switch (err) {
+  case -EADDRINUSE:
+    return "; stop what serves there, or choose another port";
+  case -EADDRNOTAVAIL:
+    return "; this machine has no such address";
+  case -EACCES:
+    return "; choose a port from 1024 on";
+  default:
+    return "";
+  }
+}
+
 int pf_listen_open(const struct pf_listen_addr *addr, struct pf_listeners *ret_listeners,
     struct pf_error *reterr) {
   PF_ASSERT(addr->count > 0);
@@ -81,7 +94,7 @@ int pf_listen_open(const struct pf_listen_addr *addr, struct pf_listeners *ret_l
   char text[PF_ADDR_TEXT];
   pf_sockaddr_print(text, (struct sockaddr *)&failed);
   int code = err == -EADDRINUSE ? PF_EADDRINUSE : err == -EACCES ? PF_EPERM : PF_ENET;
-  pf_error_set(reterr, code, "cannot listen on %s: %s", text, strerror(-err));
+  pf_error_set(reterr, code, "cannot listen on %s: %s%s", text, strerror(-err), listen_advice(err));
   if (reterr) reterr->native = -err;
   return code;
 }

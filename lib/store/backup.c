@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "store/stmt.h"
@@ -74,13 +75,29 @@ void store_backup_cancel(struct store_backup *backup) {
   *backup = (struct store_backup){0};
 }
 
+/* SQLite's own messages do not tell what is wrong with the name. */
+static int source_check(const char *from, struct pf_error *reterr) {
+  struct stat st;
+  if (stat(from, &st) != 0 || access(from, R_OK) != 0)
+    return pf_error_set(reterr, errno == EACCES ? PF_EPERM : PF_ENOTFOUND, "cannot read %s: %s",
+        from, strerror(errno));
+  if (!S_ISREG(st.st_mode))
+    return pf_error_set(reterr, PF_EINVAL, "%s is not a regular file", from);
+  return PF_OK;
+}
+
 int store_copy_file(const char *from, const char *path, const struct store_schema *schema,
     struct pf_error *reterr) {
   struct store_backup backup;
+  struct store_schema source = *schema;
+  source.damaged = "choose another backup";
   sqlite3 *db = NULL;
+  int version, err = source_check(from, reterr);
+  if (err != PF_OK) return err;
   int rc = sqlite3_open_v2(from, &db, SQLITE_OPEN_READONLY, NULL);
-  int err = rc == SQLITE_OK ? store_backup_begin(&backup, db, path, NULL, reterr)
-                            : store_error_set(reterr, db, rc, from);
+  if (rc != SQLITE_OK) err = store_error_set(reterr, db, rc, from);
+  if (err == PF_OK) err = store_schema_check(db, from, &source, &version, reterr);
+  if (err == PF_OK) err = store_backup_begin(&backup, db, path, NULL, reterr);
   for (bool more = true; err == PF_OK && more;)
     err = store_backup_step(&backup, &more, reterr);
   (void)sqlite3_close(db); /* nothing is open on it */

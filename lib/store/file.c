@@ -130,27 +130,29 @@ static int file_touch(const char *path, bool create, struct pf_error *reterr) {
 }
 
 /* Words for what can be wrong with an existing file, with what to do about it. */
-static int db_failed(struct pf_error *reterr, sqlite3 *db, int rc, const char *path) {
-  char what[STORE_PATH_MAX + 96];
-  const char *advice = "";
+static int db_failed(struct pf_error *reterr, sqlite3 *db, int rc, const char *path,
+    const struct store_schema *schema) {
+  char what[STORE_PATH_MAX + 192];
+  const char *fault, *advice = "";
   switch (pf_err_from_sqlite(rc)) {
   case PF_ECORRUPT:
-    advice = " is damaged or no database: move it aside, with its -wal file, and restore a backup";
+    fault = " is damaged or no database: ";
+    advice = schema->damaged;
     break;
   case PF_ELOCKED:
-    advice = " is locked by another program: close it there";
+    fault = " is locked by another program: close it there";
     break;
   case PF_EPERM:
-    advice = " may not be written by this user: change its permissions";
+    fault = " may not be written by this user: change its permissions";
     break;
   case PF_ENOSPC:
-    advice = " cannot grow: free some space";
+    fault = " cannot grow: free some space";
     break;
   default:
-    advice = " cannot be used";
+    fault = " cannot be used";
     break;
   }
-  snprintf(what, sizeof(what), "%s%s", path, advice);
+  snprintf(what, sizeof(what), "%s%s%s", path, fault, advice);
   return store_error_set(reterr, db, rc, what);
 }
 
@@ -164,14 +166,13 @@ static int query_i64(sqlite3 *db, const char *sql, int64_t *ret_value) {
   return rc == SQLITE_DONE ? SQLITE_ERROR : rc;
 }
 
-/* Reads only, so that a file of somebody else stays as it was. */
-static int schema_check(sqlite3 *db, const char *path, const struct store_schema *schema,
+int store_schema_check(sqlite3 *db, const char *path, const struct store_schema *schema,
     int *ret_version, struct pf_error *reterr) {
   int64_t id = 0, version = 0, objects = 0;
   int rc = query_i64(db, "SELECT count(*) FROM sqlite_master", &objects);
   if (rc == SQLITE_OK) rc = query_i64(db, "PRAGMA application_id", &id);
   if (rc == SQLITE_OK) rc = query_i64(db, "PRAGMA user_version", &version);
-  if (rc != SQLITE_OK) return db_failed(reterr, db, rc, path);
+  if (rc != SQLITE_OK) return db_failed(reterr, db, rc, path, schema);
   bool empty = id == 0 && version == 0 && objects == 0;
   if (!empty && (uint32_t)id != schema->application_id)
     return pf_error_set(reterr, PF_EVERSION,
@@ -187,8 +188,8 @@ static int schema_check(sqlite3 *db, const char *path, const struct store_schema
 }
 
 /* No PRAGMA here fails silently in a way that matters but journal_mode, which tells what it did. */
-static int db_configure(
-    sqlite3 *db, const char *path, enum store_sync sync, struct pf_error *reterr) {
+static int db_configure(sqlite3 *db, const char *path, const struct store_schema *schema,
+    enum store_sync sync, struct pf_error *reterr) {
   static const char pragmas[] =
       "PRAGMA page_size = 4096;"    /* takes effect in a new file only */
       "PRAGMA auto_vacuum = NONE;"  /* free pages are used again by the next rows */
@@ -211,7 +212,7 @@ static int db_configure(
     rc = sqlite3_exec(db,
         sync == STORE_SYNC_FULL ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", NULL,
         NULL, NULL);
-  return rc == SQLITE_OK ? PF_OK : db_failed(reterr, db, rc, path);
+  return rc == SQLITE_OK ? PF_OK : db_failed(reterr, db, rc, path, schema);
 }
 
 static int db_migrate(sqlite3 *db, const char *path, const struct store_schema *schema, int version,
@@ -226,7 +227,7 @@ static int db_migrate(sqlite3 *db, const char *path, const struct store_schema *
   if (rc == SQLITE_OK) rc = sqlite3_exec(db, mark, NULL, NULL, NULL);
   if (rc == SQLITE_OK) rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
   if (rc == SQLITE_OK) return PF_OK;
-  int err = db_failed(reterr, db, rc, path);
+  int err = db_failed(reterr, db, rc, path, schema);
   /* The connection is closed by the caller, which rolls back. */
   return err;
 }
@@ -239,14 +240,14 @@ static bool log_waits(const char *path) {
   return stat(log, &st) == 0 && st.st_size > 0;
 }
 
-static int db_connect(
-    sqlite3 **ret_db, const char *path, const char *vfs, struct pf_error *reterr) {
+static int db_connect(sqlite3 **ret_db, const char *path, const struct store_schema *schema,
+    const char *vfs, struct pf_error *reterr) {
   sqlite3 *db = NULL;
   /* NOMUTEX: one thread at a time uses the connection. */
   int rc = sqlite3_open_v2(
       path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs);
   if (rc != SQLITE_OK) {
-    int err = db_failed(reterr, db, rc, path);
+    int err = db_failed(reterr, db, rc, path, schema);
     (void)sqlite3_close(db); /* nothing is open on it */
     return err;
   }
@@ -272,9 +273,10 @@ int store_file_open(
   err = dir_make(dir, reterr);
   if (err == PF_OK) err = dir_lock(dir, &file.lock_fd, reterr);
   if (err == PF_OK) err = file_touch(config->path, true, reterr);
-  if (err == PF_OK) err = db_connect(&file.db, config->path, config->vfs, reterr);
-  if (err == PF_OK) err = schema_check(file.db, config->path, config->schema, &version, reterr);
-  if (err == PF_OK) err = db_configure(file.db, config->path, config->sync, reterr);
+  if (err == PF_OK) err = db_connect(&file.db, config->path, config->schema, config->vfs, reterr);
+  if (err == PF_OK)
+    err = store_schema_check(file.db, config->path, config->schema, &version, reterr);
+  if (err == PF_OK) err = db_configure(file.db, config->path, config->schema, config->sync, reterr);
   if (err == PF_OK) err = db_migrate(file.db, config->path, config->schema, version, reterr);
   if (err == PF_OK)
     *ret_file = file;
@@ -300,20 +302,20 @@ int64_t store_file_free_bytes(const struct store_file *file) {
 }
 
 /* The first line of integrity_check that is not "ok". */
-static int db_integrity(sqlite3 *db, const char *path, struct pf_error *reterr) {
+static int db_integrity(
+    sqlite3 *db, const char *path, const struct store_schema *schema, struct pf_error *reterr) {
   sqlite3_stmt *stmt;
   int rc = sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &stmt, NULL);
   int err = PF_OK;
   if (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
     const char *line = (const char *)sqlite3_column_text(stmt, 0);
     if (!line || strcmp(line, "ok") != 0)
-      err = pf_error_set(reterr, PF_ECORRUPT,
-          "%s is damaged: move it aside, with its -wal file, and restore a backup: %s", path,
+      err = pf_error_set(reterr, PF_ECORRUPT, "%s is damaged: %s: %s", path, schema->damaged,
           line ? line : "integrity_check gave no text");
     rc = SQLITE_OK;
   }
   (void)sqlite3_finalize(stmt); /* repeats rc */
-  return rc == SQLITE_OK ? err : db_failed(reterr, db, rc, path);
+  return rc == SQLITE_OK ? err : db_failed(reterr, db, rc, path, schema);
 }
 
 int store_check_file(const char *path, const struct store_schema *schema, struct pf_error *reterr) {
@@ -326,9 +328,9 @@ int store_check_file(const char *path, const struct store_schema *schema, struct
   dir_of(dir, path);
   err = file_touch(path, false, reterr);
   if (err == PF_OK) err = dir_lock(dir, &file.lock_fd, reterr);
-  if (err == PF_OK) err = db_connect(&file.db, path, NULL, reterr);
-  if (err == PF_OK) err = schema_check(file.db, path, schema, &version, reterr);
-  if (err == PF_OK) err = db_integrity(file.db, path, reterr);
+  if (err == PF_OK) err = db_connect(&file.db, path, schema, NULL, reterr);
+  if (err == PF_OK) err = store_schema_check(file.db, path, schema, &version, reterr);
+  if (err == PF_OK) err = db_integrity(file.db, path, schema, reterr);
   store_file_close(&file, keep_log); /* a check changes nothing */
   return err;
 }

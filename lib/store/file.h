@@ -26,6 +26,10 @@ PF_MUST_CHECK int store_file_open(
 void store_file_close(struct store_file *file, bool keep_log);
 /* Free bytes of the file system for this user; -1 if it cannot be told. */
 int64_t store_file_free_bytes(const struct store_file *file);
+/* That db is ours and not of a newer program. Reads only, so that a file of somebody else stays as
+ * it was. Errors: PF_EVERSION, PF_ECORRUPT and what else SQLite may find, with path in the text. */
+PF_MUST_CHECK int store_schema_check(sqlite3 *db, const char *path,
+    const struct store_schema *schema, int *ret_version, struct pf_error *reterr);
 /* Makes a new or renamed name in path's directory durable. */
 PF_MUST_CHECK int store_dir_sync(const char *path, struct pf_error *reterr);
 

@@ -38,6 +38,7 @@ struct store_schema {
   uint32_t application_id;       /* PRAGMA application_id: tells our file from a foreign one */
   const char *const *migrations; /* SQL from user_version i to i + 1; applied in one transaction */
   int version;                   /* count of migrations = the newest user_version known here */
+  const char *damaged;           /* what to do about a damaged file, for its message */
 };
 
 struct store_config {
@@ -110,7 +111,8 @@ PF_MUST_CHECK int store_check_file(
     const char *path, const struct store_schema *schema, struct pf_error *reterr);
 
 /* Copies the database at from, which nobody needs to have closed, to path, which must not exist,
- * and checks the copy. Errors: those of store_check_file(), PF_EEXIST. */
+ * and checks the copy. What is wrong with from is found before anything is written. Errors: those
+ * of store_check_file(), PF_EEXIST. */
 PF_MUST_CHECK int store_copy_file(
     const char *from, const char *path, const struct store_schema *schema, struct pf_error *reterr);
 

@@ -92,6 +92,16 @@ bool guard_origin_allowed(
   return false;
 }
 
+bool guard_host_well_formed(const char *text) {
+  return *text && !text[strcspn(text, "/?#@* \t")];
+}
+
+bool guard_origin_well_formed(const char *text) {
+  if (strcmp(text, "*") == 0 || strcmp(text, "null") == 0) return true;
+  const char *host = strstr(text, "://");
+  return host && host != text && guard_host_well_formed(host + 3);
+}
+
 bool guard_type_is_json(struct pf_slice content_type) {
   if (content_type.len == 0) return false;
   const char *semicolon = memchr(content_type.data, ';', content_type.len);

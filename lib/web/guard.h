@@ -26,6 +26,9 @@ bool guard_origin_allowed(struct pf_slice origin, struct pf_slice host, const ch
 /* 16 bytes in base64. */
 enum { GUARD_WS_KEY_LEN = 24 };
 bool guard_ws_key(struct pf_slice key);
+/* Whether an entry of such a list can match what a browser sends at all. */
+bool guard_host_well_formed(const char *text);
+bool guard_origin_well_formed(const char *text);
 bool guard_type_is_json(struct pf_slice content_type);
 
 #endif

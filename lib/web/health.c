@@ -23,11 +23,24 @@ void web_respond_health_detailed(struct web *web, uint64_t request, const struct
           .body = pf_buf_view(health->json.buf)});
 }
 
-bool web_version_fits(struct web *web, const struct web_request *req) {
-  struct pf_slice version;
+bool web_admits_process(struct web *web, const struct web_request *req) {
+  struct pf_slice origin, version;
+  if (web_request_header(req, "origin", &origin)) {
+    web_respond_error(web, req->id, 403, "origin_refused", "this address is not for web pages");
+    return false;
+  }
   if (!web_request_header(req, "x-pf-version", &version) || pf_slice_is(version, HOP_VERSION))
     return true;
   web_respond_error(web, req->id, 400, "bad_version", "this process speaks version " HOP_VERSION);
+  return false;
+}
+
+bool web_type_fits(struct web *web, const struct web_request *req, const char *type) {
+  struct pf_slice found;
+  char text[128];
+  if (web_request_header(req, "content-type", &found) && pf_slice_is(found, type)) return true;
+  snprintf(text, sizeof(text), "send Content-Type: %s", type);
+  web_respond_error(web, req->id, 415, "unsupported_media_type", text);
   return false;
 }
 

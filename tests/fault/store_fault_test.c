@@ -52,7 +52,7 @@ static const char *const migrations[] = {
     "CREATE TABLE bulk(value INTEGER, filler BLOB);",
 };
 static const struct store_schema schema = {
-    .application_id = 0x50464654, .migrations = migrations, .version = 1};
+    .application_id = 0x50464654, .migrations = migrations, .version = 1, .damaged = "remove it"};
 
 static int db_prepare(sqlite3 *db, void *arg, void **ret_user, struct pf_error *reterr) {
   (void)arg;

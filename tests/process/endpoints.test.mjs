@@ -23,7 +23,7 @@ test('start: addresses, options, a taken port', async (t) => {
   const taken = await run(t, NAME, ['--listen', `127.0.0.1:${p.port}`]);
   assert.equal(taken.code, 3);
   assert.equal(taken.stdout, '');
-  assert.equal(taken.stderr, `${NAME}: cannot listen on 127.0.0.1:${p.port}: Address already in use\n`);
+  assert.equal(taken.stderr, `${NAME}: cannot listen on 127.0.0.1:${p.port}: Address already in use; stop what serves there, or choose another port\n`);
 
   const bad = await run(t, NAME, ['--listen', 'nowhere']);
   assert.equal(bad.code, 2);

@@ -438,6 +438,7 @@ test('what the queue says', async (t) => {
       [400, await post(url, Buffer.concat([record(head), Buffer.from([0, 0, 0, 9])]))],
       [415, await post(url, record(head), { 'Content-Type': 'text/plain' })],
       [400, await post(url, record(head), { 'X-Pf-Version': '2' })],
+      [403, await post(url, record(head), { Origin: 'http://evil.example' })],
       [413, await post(url, null, { 'Content-Length': (4 << 20) + 1 })], // refused before it is sent
       [404, await post(`${executor.url}/v1/other`, record(head))],
     ];

@@ -1,9 +1,9 @@
 // What an operator does: look at jobs, cancel them, check, back up and restore the database.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { run, tempDir, until } from './lib/process.mjs';
+import { run, start, tempDir, until } from './lib/process.mjs';
 import { http, startSystem } from './lib/system.mjs';
 
 const internalUrl = (system) => /internal=(\S+)/.exec(system.procs.origin.stderr)[1];
@@ -59,7 +59,7 @@ test('a backup is made while the origin works, and becomes an origin again', asy
   assert.equal((await run(t, 'proxyfetch', ['db', 'check', restored])).code, 0);
   const twice = await run(t, 'proxyfetch', ['db', 'restore', path, restored]);
   assert.equal(twice.code, 1);
-  assert.match(twice.stderr, /exists/);
+  assert.match(twice.stderr, /restored\/origin\.db exists: .*choose an empty directory/);
 
   await system.procs.origin.stop();
   system.extra.origin = ['--data', restored];
@@ -90,7 +90,8 @@ test('a database is checked, and what is wrong is said', async (t) => {
   await submit(system, { url: `${system.target}/uuid` });
   const dir = `${system.dir}/origin`;
   const check = (where) => run(t, 'proxyfetch', ['db', 'check', where]);
-  assert.match((await check(dir)).stderr, /in use by process/);
+  const busy = await check(dir);
+  assert.deepEqual([busy.code, /in use by process/.test(busy.stderr)], [3, true], busy.stderr); // nothing was found out
   await system.stop();
   assert.match((await check(dir)).stdout, /origin\.db: ok/);
   assert.match((await check(`${system.dir}/orchestrator`)).stdout, /queue\.db: ok/);
@@ -104,6 +105,26 @@ test('a database is checked, and what is wrong is said', async (t) => {
   assert.equal(bad.code, 1);
   assert.match(bad.stderr, /origin\.db/);
   assert.ok(existsSync(file), 'a check moves nothing aside');
+
+  const queue = join(system.dir, 'orchestrator', 'queue.db');
+  writeFileSync(queue, 'this was a database'.repeat(300));
+  const lost = await check(`${system.dir}/orchestrator`);
+  assert.equal(lost.code, 1);
+  assert.match(lost.stderr, /move it aside, .*; the origins announce their jobs again/); // there is no backup of a queue
+});
+
+test('what is no backup of an origin is not put in its place', async (t) => {
+  const dir = tempDir(t), to = join(dir, 'to'), queue = join(dir, 'queue.db'), text = join(dir, 'text');
+  writeFileSync(text, 'no database'.repeat(100));
+  const orchestrator = await start(t, 'proxyfetch-orchestrator', ['--listen', 'localhost:0', '--data', dir]);
+  await orchestrator.stop();
+  for (const [from, why] of [[join(dir, 'nothing'), /cannot read .*\/nothing: No such file/], [dir, /is not a regular file/],
+    [text, /\/text is damaged or no database: choose another backup/], [queue, /\/queue\.db was written by another program/]]) {
+    const { code, stderr } = await run(t, 'proxyfetch', ['db', 'restore', from, to]);
+    assert.equal(code, from === queue ? 3 : 1, stderr);
+    assert.match(stderr, why);
+    assert.deepEqual(readdirSync(to), []);
+  }
 });
 
 test('an origin that has gone, and what the queue holds for it, are shown', async (t) => {

@@ -77,6 +77,22 @@ test('more jobs than slots: the rest follows as slots get free', async (t) => {
   await empty(url);
 });
 
+test('an executor joins once, whatever it says afterwards', async (t) => {
+  const orchestrator = await startOrchestrator(t);
+  const id = hex(7);
+  const beat = (incarnation, leaving) => call('PUT', `${orchestrator.url}/v1/executors/${id}`, [[
+    { executor: id, incarnation, url: 'http://127.0.0.1:9', slots: 1, free: 1, ...(leaving && { leaving }) }]]);
+  await beat(hex(1)); // by the second one it is replaced
+  await beat(hex(2));
+  await beat(hex(1)); // a delayed one
+  await beat(hex(2), true);
+  await beat(hex(2), true); // a repeated goodbye
+  await orchestrator.waitFor(/event=executor_left /);
+  const joined = [...orchestrator.stderr.matchAll(/event=executor_joined executor=\w+ incarnation=(\w+)/g)].map(([, who]) => who);
+  assert.deepEqual(joined, [hex(1), hex(2)]);
+  assert.equal((await queueOf(orchestrator.url)).executors.length, 0);
+});
+
 test('a dead executor: the origin is asked, then another one gets the job', async (t) => {
   const { origin, url } = await setUp(t);
   const first = await FakeExecutor.start(t, url);
@@ -315,7 +331,8 @@ test('bad input', async (t) => {
   assert.equal(await status('PUT', `/v1/origins/${hex(1)}`, JSON.stringify(origin.head()), json), 400);
   assert.equal(await status('PUT', `/v1/origins/${origin.id}`, JSON.stringify(origin.head())), 415);
   const other = await fetch(`${url}/v1/jobs`, { method: 'POST', body: good, headers: { 'content-type': 'text/plain' } });
-  assert.deepEqual([other.status, (await other.json()).error.code], [415, 'unsupported_media_type']);
+  assert.deepEqual([other.status, (await other.json()).error],
+    [415, { code: 'unsupported_media_type', message: `send Content-Type: ${BATCH}` }]);
   assert.equal(await status('POST', '/v1/jobs', good, { origin: 'http://evil.example' }), 403);
   assert.equal(await status('GET', `/v1/origins/${hex(1)}`), 404);
   assert.equal(await status('GET', '/v1/jobs'), 405);

@@ -1,9 +1,10 @@
 // The origin alone: what it refuses and how it says so, on every entry. No orchestrator is there, so
 // nothing is ever fetched.
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { BATCH } from './lib/hop.mjs';
 import { run, start, tempDir } from './lib/process.mjs';
 import { connectWs, maskedFrame as frame } from './lib/ws_client.mjs';
 
@@ -24,7 +25,8 @@ async function post(base, path, body, headers = { 'Content-Type': 'application/j
 }
 
 test('origin', async (t) => {
-  const origin = await start(t, 'proxyfetch-origin', arguments_(tempDir(t)));
+  const data = tempDir(t);
+  const origin = await start(t, 'proxyfetch-origin', arguments_(data));
   const FETCH = '/v1/actors/proxy/default/fetch';
 
   await t.test('serves both families on one port', () => {
@@ -135,11 +137,28 @@ test('origin', async (t) => {
       ['/__receiveResult', '2', 400, 'bad_version'],
       ['/__status', '1', 400, 'bad_batch'], ['/nothing', '1', 404, 'not_found'],
     ]) {
-      const answer = await post(internal, path, 'x', { 'X-Pf-Version': version });
+      const answer = await post(internal, path, 'x', { 'Content-Type': BATCH, 'X-Pf-Version': version });
       assert.equal(answer.status, status, path);
       assert.equal(answer.json.error.code, code);
     }
     assert.equal((await (await fetch(`${internal}/__status`)).json()).error.code, 'method_not_allowed');
+  });
+
+  await t.test('its listener for processes is not for web pages, and says what it takes', async () => {
+    const internal = /internal=(\S+)/.exec(origin.stderr)[1];
+    const page = { Origin: 'http://evil.example', 'Content-Type': 'text/plain' }; // sent without asking first
+    for (const [method, path, headers, status, code] of [
+      ['POST', '/v1/backup', page, 403, 'origin_refused'],
+      ['GET', '/metrics', page, 403, 'origin_refused'],
+      ['POST', '/__receiveResult', { 'Content-Type': 'text/plain' }, 415, 'unsupported_media_type'],
+      ['POST', '/__status', { 'Content-Type': 'application/json' }, 415, 'unsupported_media_type'],
+      ['GET', '/', {}, 404, 'not_found'],
+    ]) {
+      const { status: found, json } = await post(internal, path, method === 'POST' ? 'x' : undefined, headers, method);
+      assert.deepEqual([found, json.error.code], [status, code], `${method} ${path}`);
+      if (status === 415) assert.equal(json.error.message, `send Content-Type: ${BATCH}`);
+    }
+    assert.equal(readdirSync(data).filter((name) => name.startsWith('backup')).length, 0);
   });
 
   await t.test('takes a request body of the largest size, and not one more', async () => {
@@ -185,6 +204,24 @@ test('origin', async (t) => {
     assert.equal(end.result.code, 'canceled');
     assert.equal(end.result.certainty, 'sent_unknown'); // it was announced, and no answer came
   });
+});
+
+test('pages and hosts that are allowed are named as browsers name them', async (t) => {
+  const origin = await start(t, 'proxyfetch-origin', [...arguments_(tempDir(t)), '--allow-origin', 'https://example.org', '--allow-origin', 'app://shop:8080',
+    '--allow-host', 'example.org', '--allow-host', 'proxy.example.org:8787', '--allow-host', '[2001:db8::1]:80']);
+  for (const [page, status] of [['https://example.org', 101], ['app://shop:8080', 101], ['https://example.org:8080', 403]]) {
+    const upgrade = connectWs(t, origin.url, { headers: { Origin: page } });
+    if (status === 101) await upgrade;
+    else await assert.rejects(upgrade, { status });
+  }
+});
+
+test('a data directory that cannot be made is named, with the way out', async (t) => {
+  const file = join(tempDir(t), 'file');
+  writeFileSync(file, '');
+  const { code, stderr } = await run(t, 'proxyfetch-origin', arguments_(join(file, 'data')));
+  assert.equal(code, 3);
+  assert.match(stderr, /cannot create .*\/file\/data: Not a directory; choose another directory with --data/);
 });
 
 test('a second origin on the same data is refused', async (t) => {
@@ -239,7 +276,9 @@ test('pending-max: one more is refused, over HTTP and in a frame', async (t) => 
 
 test('bad options stop the start and are named', async (t) => {
   for (const [option, value] of [['--orchestrator', 'ftp://x'], ['--orchestrator', 'nonsense'], ['--advertise', 'localhost:1'],
-    ['--orchestrator', `http://${'a.'.repeat(200)}b`], ['--pending-max', '0'], ['--listen', 'nowhere'], ['--nonsense', '1']]) {
+    ['--orchestrator', `http://${'a.'.repeat(200)}b`], ['--pending-max', '0'], ['--listen', 'nowhere'], ['--nonsense', '1'],
+    ['--allow-origin', 'example.org'], ['--allow-origin', 'https://example.org/'], ['--allow-origin', ''], ['--allow-origin', 'https://a b'],
+    ['--allow-host', 'http://example.org'], ['--allow-host', 'a/b'], ['--allow-host', '*'], ['--allow-host', '']]) {
     const { code, stderr } = await run(t, 'proxyfetch-origin', ['--listen', '127.0.0.1:0', '--internal-listen', '127.0.0.1:0', '--data', tempDir(t), option, value]);
     assert.equal(code, 2, stderr);
     assert.match(stderr, new RegExp(`^proxyfetch-origin: .*${option.slice(2)}`), stderr);

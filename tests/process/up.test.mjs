@@ -114,7 +114,7 @@ test('a role that never serves ends the whole, and its message is shown', async 
     { env: { ROLE_FAILS: 'proxyfetch-executor' } });
   assert.equal(code, 3);
   assert.match(stderr, /executor +\| cannot listen on/);
-  assert.match(stderr, /proxyfetch up: executor did not start/);
+  assert.match(stderr, /proxyfetch up: executor did not start \(exit code 3\); its last line says why, and `proxyfetch up --help`/);
 });
 
 test('a role that does not stop is killed after the grace', async (t) => {
@@ -165,6 +165,10 @@ test('bad addresses and options are refused by name', async (t) => {
 });
 
 test('help lists the commands, and an unknown one is refused', async (t) => {
+  const options = await run(t, 'proxyfetch', ['up', '--help']);
+  assert.match(options.stdout, /^ {2}--log-level error\|warn\|info\|debug\n {35}The least important lines .* \[default: info\]$/m);
+  assert.match(options.stdout, /^ {2}--executors N {20}How many executors\. \[default: 1; 1 to 64\]$/m);
+  assert.match(options.stdout, /^ {2}--no-test-endpoints {14}Start no test endpoints\.$/m);
   const help = await run(t, 'proxyfetch', ['--help']);
   assert.equal(help.code, 0);
   assert.match(help.stdout, /\n {2}up +start the whole system/);

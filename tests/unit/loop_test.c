@@ -57,6 +57,7 @@ static void test_a_taken_port_is_refused_and_named(void **state) {
   assert_int_equal(pf_listen_open(&first.bound, &second, &why), PF_EADDRINUSE);
   assert_int_equal(why.native, EADDRINUSE);
   assert_non_null(strstr(why.text, text));
+  assert_non_null(strstr(why.text, "choose another port"));
   pf_listen_close(&first);
 }
 
@@ -68,6 +69,7 @@ static void test_a_foreign_address_is_refused(void **state) {
   struct pf_error why;
   assert_int_equal(pf_listen_open(&addr, &listeners, &why), PF_ENET);
   assert_non_null(strstr(why.text, "192.0.2.1"));
+  assert_non_null(strstr(why.text, "this machine has no such address"));
 }
 
 static void test_urls_of_both_families(void **state) {

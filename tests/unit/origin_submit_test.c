@@ -125,6 +125,9 @@ static void test_submit_key_of_a_job_that_is_finishing(void **state) {
   assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 2);
   assert_non_null(world_find_response(world, 99));
   assert_int_equal(world_find_response(world, 99)->code, 200);
+  assert_non_null(strstr(world_find_response(world, 99)->text,
+      "\"state\":\"done\",\"attempts\":1,\"result\":{\"type\":\"result\",")); /* as any job's state
+                                                                               */
   assert_int_equal(world->core.waiters.count, 0);
 }
 

@@ -116,8 +116,9 @@ static void test_damage_is_found_and_named(void **state) {
   write_at(f->path, 4096, 4096); /* the table's root page: an open does not read it */
   assert_int_equal(store_check_file(f->path, &schema_1, &why), PF_ECORRUPT);
   assert_non_null(strstr(why.text, f->path));
+  assert_non_null(strstr(why.text, "is damaged: do this: "));
   write_at(f->path, 0, 100);
-  assert_refused(f, PF_ECORRUPT, "restore a backup");
+  assert_refused(f, PF_ECORRUPT, "is damaged or no database: do this: ");
 }
 
 static void test_unusable_paths_are_refused(void **state) {

@@ -25,9 +25,9 @@ static const char *const migrations[] = {
     "ALTER TABLE entry ADD COLUMN extra INTEGER",
 };
 const struct store_schema schema_1 = {
-    .application_id = 0x50463031, .migrations = migrations, .version = 1};
+    .application_id = 0x50463031, .migrations = migrations, .version = 1, .damaged = "do this"};
 const struct store_schema schema_2 = {
-    .application_id = 0x50463031, .migrations = migrations, .version = 2};
+    .application_id = 0x50463031, .migrations = migrations, .version = 2, .damaged = "do that"};
 
 static int user_prepare(sqlite3 *db, void *arg, void **ret_user, struct pf_error *reterr) {
   (void)arg;
