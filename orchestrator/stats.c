@@ -113,7 +113,7 @@ static bool job_is_sound(const struct queue *queue, const struct job *job) {
   bool timed = pf_heap_has(&job->timer);
   bool listed = !pf_list_empty(&job->link);
   if ((job->executor != NULL) != (job->state == JOB_LEASED)) return false;
-  if (job->attempt > WIRE_ATTEMPTS_MAX) return false;
+  if (job->attempt > job->retry.attempts) return false;
   if (job->fence.epoch == queue->config.epoch && job->fence.counter >= queue->fence_next)
     return false;
   if (!job->stored && pf_list_empty(&job->dirty)) return false;

@@ -200,16 +200,15 @@ static void route_jobs(
 
 void api_on_client_request(void *arg, const struct web_request *request) {
   struct origin *origin = arg;
-  struct pf_slice path = request->path, version, kind;
+  struct pf_slice path = request->path, version = {0}, kind = {0};
   if (route_common(origin, request) || page_respond(origin->web, request)) return;
-  if (next_segment(&path, &version) && pf_slice_is(version, "v1") && next_segment(&path, &kind) &&
-      pf_slice_is(kind, "actors")) {
+  bool ours = next_segment(&path, &version) && pf_slice_is(version, "v1");
+  if (ours && next_segment(&path, &kind) && pf_slice_is(kind, "actors"))
     route_actors(origin, request, path);
-  } else if (pf_slice_is(version, "v1") && pf_slice_is(kind, "jobs")) {
+  else if (ours && pf_slice_is(kind, "jobs"))
     route_jobs(origin, request, path);
-  } else {
+  else
     respond_error(origin, request, 404, "not_found", "no such path");
-  }
 }
 
 /* ---- other processes, and operators ---- */

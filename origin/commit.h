@@ -8,7 +8,8 @@
  * Threads    Built on the loop; after commit_close the store reads ops, and nobody changes
  * them. Ownership  Everything a commit points to lives in its arena and goes with commit_free.
  * Ordering   Ops apply and outputs leave in the order of their creation.
- * Limits     none of its own. */
+ * Limits     none of its own.
+ * "Kept ms" are those of core.kept_ms. */
 #ifndef ORIGIN_COMMIT_H
 #define ORIGIN_COMMIT_H
 
@@ -29,18 +30,18 @@ enum op_kind {
   OP_JOB_PARK,       /* id, a = why: kept, and reported, but no longer tried */
   OP_JOB_UNPARK,     /* id: it gets a new budget of runs */
   OP_JOB_DELETE,     /* id */
-  OP_RESULT_PUT,     /* id, other = actor, n = wall ms, flag = takes a late result, a = result
+  OP_RESULT_PUT,     /* id, other = actor, n = kept ms, flag = takes a late result, a = result
                       * message, b = body, c = whom a late result is for */
   OP_RESULT_LATE,    /* id, a = late result message */
-  OP_SESSION_PUT,    /* id, other = actor, n = next offset, m = acked, a = token, wall in w */
-  OP_EVENT_PUT,      /* id = session, n = offset, w = wall ms, a = frame */
+  OP_SESSION_PUT,    /* id, other = actor, n = next offset, m = acked, a = token, seen in w */
+  OP_EVENT_PUT,      /* id = session, n = offset, w = kept ms, a = frame */
   OP_EVENTS_DELETE,  /* id = session, n = last offset to go */
   OP_SESSION_DELETE, /* id */
-  OP_SUBMIT_PUT,     /* id = scope, a = key, b = digest, other = local job id, w = wall ms of the
+  OP_SUBMIT_PUT,     /* id = scope, a = key, b = digest, other = local job id, w = kept ms of the
                       * job's deadline */
-  OP_SWEEP_RESULTS,  /* w = done before this wall ms; n = rows and other = bytes too many, which go
+  OP_SWEEP_RESULTS,  /* w = done before this kept ms; n = rows and other = bytes too many, which go
                       * whatever their age; the database side sets m = rows deleted */
-  OP_SWEEP_SUBMITS,  /* w = of a deadline before this wall ms; the database side sets m = rows
+  OP_SWEEP_SUBMITS,  /* w = of a deadline before this kept ms; the database side sets m = rows
                       * deleted */
 };
 

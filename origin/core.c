@@ -83,6 +83,9 @@ void core_done(struct core *core) {
 }
 
 void core_set_time(struct core *core, int64_t mono_ns, int64_t wall_ms) {
+  int64_t passed_ms = mono_ns / 1000000 - core->now_ns / 1000000;
+  core->kept_ms = core->timed ? core->kept_ms + passed_ms : wall_ms;
+  core->timed = true;
   core->now_ns = mono_ns;
   core->wall_ms = wall_ms;
 }
@@ -184,8 +187,12 @@ static void commit_release(struct core *core, struct commit *commit) {
   core->durable_seq = commit->seq;
   core->stats.commits++;
   core->result_bytes += commit->result_bytes;
-  if (commit->sweep) core->result_rows -= commit->sweep->m;
-  if (commit->submit_sweep) core->submit_rows -= commit->submit_sweep->m;
+  int64_t results = commit->sweep ? commit->sweep->m : 0;
+  int64_t submits = commit->submit_sweep ? commit->submit_sweep->m : 0;
+  core->result_rows -= results;
+  core->submit_rows -= submits;
+  core->stats.results_forgotten += (uint64_t)results;
+  core->stats.submits_forgotten += (uint64_t)submits;
   for (const struct output *output = commit->outputs; output; output = output->next)
     output_release(core, output);
   commit_free(commit);
@@ -279,14 +286,14 @@ static void sweep_tick(struct core *core) {
   core->sweep_seq = core->open->seq;
   if (core->result_rows > 0) {
     struct op *op = commit_op(core->open, OP_SWEEP_RESULTS, 0);
-    op->w = core->wall_ms - core->limits->result_keep_ms;
+    op->w = core->kept_ms - core->limits->result_keep_ms;
     op->n = above(core->result_rows, core->limits->result_count_max);
     op->other = (uint64_t)above(core->result_bytes, core->limits->result_bytes_max);
     core->open->sweep = op;
   }
   if (core->submit_rows > 0) {
     struct op *op = commit_op(core->open, OP_SWEEP_SUBMITS, 0);
-    op->w = core->wall_ms - core->limits->submit_keep_ms;
+    op->w = core->kept_ms - core->limits->submit_keep_ms;
     core->open->submit_sweep = op;
   }
 }

@@ -206,14 +206,14 @@ struct session {
   uint64_t id;              /* start number << PF_LOCAL_COUNT_BITS | count: it never returns */
   uint64_t actor;
   unsigned char token[16];
-  uint64_t ws;          /* attached socket, 0 = none */
-  int64_t next_offset;  /* of the next event; the first is 1 */
-  int64_t acked;        /* everything up to here is deleted */
-  int64_t durable;      /* highest offset that is on disk */
-  int64_t sent;         /* highest offset given to the attached socket */
-  int64_t bytes;        /* of the kept events */
-  int64_t seen_wall_ms; /* when it last had a socket, as far as its row tells */
-  int64_t pending;      /* jobs */
+  uint64_t ws;         /* attached socket, 0 = none */
+  int64_t next_offset; /* of the next event; the first is 1 */
+  int64_t acked;       /* everything up to here is deleted */
+  int64_t durable;     /* highest offset that is on disk */
+  int64_t sent;        /* highest offset given to the attached socket */
+  int64_t bytes;       /* of the kept events */
+  int64_t seen_ms;     /* core.kept_ms when it last had a socket, as far as its row tells */
+  int64_t pending;     /* jobs */
   bool replaying;
 };
 
@@ -230,7 +230,7 @@ struct socket {
 struct core_stats {
   uint64_t fetches, enqueued, results_ok, results_failed, duplicates, stale, unknown, late;
   uint64_t turns, turns_undone, parked, commits, invariant_failures;
-  uint64_t sessions_evicted;
+  uint64_t sessions_evicted, sessions_expired, results_forgotten, submits_forgotten;
 };
 
 struct core {
@@ -246,6 +246,10 @@ struct core {
   uint64_t queue_epoch;             /* 0 = not known yet */
   uint64_t next_local, next_actor, next_session;
   int64_t now_ns, wall_ms;
+  /* The wall clock at the start, and the time since then: what is kept for a time is stamped and
+   * forgotten by it, so that a clock that is set meanwhile neither loses it nor keeps it longer. */
+  int64_t kept_ms;
+  bool timed; /* the time has been set once */
 
   struct commit *open;    /* never NULL */
   struct pf_list lookups; /* asked since the last flush */

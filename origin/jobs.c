@@ -213,7 +213,7 @@ void jobs_write_row(struct core *core, struct job *job) {
     op->a = commit_copy(commit, job->submit_key);
     op->b = commit_copy(commit, pf_slice(job->digest, sizeof(job->digest)));
     op->other = job->local;
-    op->w = job->deadline_wall_ms;
+    op->w = core->kept_ms + job->deadline_wall_ms - core->wall_ms;
     core->submit_rows++;
   }
   commit_output(commit, OUT_ANNOUNCE, job->local);

@@ -45,13 +45,19 @@ static void print_core(const struct core *core, struct pf_buf *buf) {
       (double)core->sessions_by_id.count);
   metrics_counter(buf, "pf_sessions_evicted_total",
       "Idle sessions that went before their time, for a new one.", stats->sessions_evicted);
+  metrics_counter(buf, "pf_sessions_expired_total",
+      "Sessions that went because their clients did not return.", stats->sessions_expired);
   metrics_gauge(buf, "pf_submit_keys", "Submit keys remembered.", (double)core->submit_rows);
+  metrics_counter(buf, "pf_submit_keys_forgotten_total", "Submit keys whose time had passed.",
+      stats->submits_forgotten);
   metrics_gauge(buf, "pf_endings", "Jobs ended here whose end the queue has not confirmed.",
       (double)core_endings(core));
   metrics_gauge(
       buf, "pf_results_kept", "Finished jobs that can be read.", (double)core->result_rows);
   metrics_gauge(buf, "pf_results_kept_bytes", "Bytes of them, messages and bodies.",
       (double)core->result_bytes);
+  metrics_counter(buf, "pf_results_forgotten_total",
+      "Finished jobs that went, by their age or for want of room.", stats->results_forgotten);
   metrics_gauge(
       buf, "pf_announcements_in_flight", "Announcements without an answer yet.", core->announcing);
 }

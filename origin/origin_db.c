@@ -534,7 +534,7 @@ static int read_sessions(
         .actor = store_column_u64(stmt, 2),
         .next_offset = store_column_i64(stmt, 3),
         .acked = store_column_i64(stmt, 4),
-        .seen_wall_ms = store_column_i64(stmt, 5),
+        .seen_ms = store_column_i64(stmt, 5),
         .bytes = store_column_i64(stmt, 6)};
     struct pf_slice token = store_column_slice(stmt, 1);
     if (token.len != sizeof(session.token)) continue;

@@ -386,7 +386,7 @@ void results_finish(struct core *core, struct turn *turn) {
     whom_encode(&whom, job);
     struct op *op = commit_op(commit, OP_RESULT_PUT, job->local);
     op->other = job->actor;
-    op->n = core->wall_ms;
+    op->n = core->kept_ms;
     op->flag = takes_late(job);
     op->a = commit_copy_buf(commit, &turn->reply);
     op->b = job->include & WIRE_INCLUDE_BODY ? commit_copy(commit, received->body)

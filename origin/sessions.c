@@ -45,7 +45,7 @@ static struct session *find_by_token(const struct core *core, struct pf_slice te
 static void note_idle(struct core *core, struct session *session) {
   bool idle = !session->ws && session->pending == 0 && session->acked == session->next_offset - 1;
   if (idle)
-    pf_heap_set(&core->idle_sessions, &session->idle, session->seen_wall_ms);
+    pf_heap_set(&core->idle_sessions, &session->idle, session->seen_ms);
   else
     pf_heap_del(&core->idle_sessions, &session->idle);
 }
@@ -115,7 +115,7 @@ void sessions_flush_dirty(struct core *core, struct commit *commit) {
     op->other = session->actor;
     op->n = session->next_offset;
     op->m = session->acked;
-    op->w = session->seen_wall_ms;
+    op->w = session->seen_ms;
     op->a = commit_copy(commit, pf_slice(session->token, sizeof(session->token)));
   }
 }
@@ -132,7 +132,7 @@ void sessions_add_event(struct core *core, struct session *session,
   pf_buf_done(&frame);
   struct op *op = commit_op(core->open, OP_EVENT_PUT, session->id);
   op->n = offset;
-  op->w = core->wall_ms;
+  op->w = core->kept_ms;
   op->a = bytes;
   struct output *output = commit_output(core->open, OUT_EVENT, session->id);
   output->n = offset;
@@ -242,7 +242,7 @@ static struct session *session_make(struct core *core, const struct socket *sock
   session->actor = socket->actor->id;
   pf_rand_secret(session->token, sizeof(session->token));
   session->next_offset = 1;
-  session->seen_wall_ms = core->wall_ms;
+  session->seen_ms = core->kept_ms;
   session_enter(core, session);
   actors_ensure_row(socket->actor);
   mark_dirty(core, session);
@@ -259,7 +259,7 @@ static void attach(struct core *core, struct session *session, struct socket *so
   }
   socket->session = session->id;
   session->ws = socket->ws;
-  session->seen_wall_ms = core->wall_ms;
+  session->seen_ms = core->kept_ms;
   session->replaying = true; /* until the greeting has left */
   mark_dirty(core, session);
   note_idle(core, session);
@@ -330,7 +330,7 @@ void sessions_detach(struct core *core, struct socket *socket) {
   struct session *session = sessions_find(core, socket->session);
   if (!session || session->ws != socket->ws) return;
   session->ws = 0;
-  session->seen_wall_ms = core->wall_ms;
+  session->seen_ms = core->kept_ms;
   mark_dirty(core, session);
   note_idle(core, session);
 }
@@ -340,8 +340,8 @@ void sessions_detach(struct core *core, struct socket *socket) {
 /* If the process dies, its row says since when the client may have been away; it is written seldom,
  * so that half the time to return is left at least. */
 static void session_note_seen(struct core *core, struct session *session) {
-  if (core->wall_ms - session->seen_wall_ms < core->limits->session_keep_ms / 2) return;
-  session->seen_wall_ms = core->wall_ms;
+  if (core->kept_ms - session->seen_ms < core->limits->session_keep_ms / 2) return;
+  session->seen_ms = core->kept_ms;
   mark_dirty(core, session);
 }
 
@@ -349,13 +349,15 @@ void sessions_tick(struct core *core) {
   if (core->loading) return; /* which of them have jobs is not known yet */
   if (core->now_ns / 1000000 - core->sessions_swept_ms < 60000) return;
   core->sessions_swept_ms = core->now_ns / 1000000;
-  int64_t before_ms = core->wall_ms - core->limits->session_keep_ms;
+  int64_t before_ms = core->kept_ms - core->limits->session_keep_ms;
   PF_MAP_EACH(it, &core->sessions_by_id) {
     struct session *session = pf_container_of(it, struct session, by_id);
-    if (session->ws)
+    if (session->ws) {
       session_note_seen(core, session);
-    else if (!session->pending && session->seen_wall_ms <= before_ms)
+    } else if (!session->pending && session->seen_ms <= before_ms) {
       session_delete(core, session);
+      core->stats.sessions_expired++;
+    }
   }
 }
 

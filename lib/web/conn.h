@@ -179,7 +179,7 @@ struct socket {
   bool established;
   bool writing;    /* WRITEABLE has been asked for */
   bool frame_open; /* more of the current frame is to come */
-  bool closing;    /* a close frame is in the outbox, or behind it */
+  bool closing;    /* a close frame is in the outbox, or behind it, or has come */
   unsigned fragments;
 };
 

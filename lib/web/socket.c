@@ -274,6 +274,14 @@ static int on_receive(struct socket *s, const char *data, size_t len) {
   return 0;
 }
 
+/* The answer to our close, or theirs, which lws answers: what comes behind it is not heard. */
+static int on_close(struct socket *s) {
+  if (s->closing) return -1;
+  s->closing = true;
+  conn_enter(&s->base, CONN_CLOSING);
+  return 0;
+}
+
 static int on_writeable(struct socket *s) {
   s->writing = false;
   if (outbox_left(s) == 0) return 0; /* it also comes unasked */
@@ -314,7 +322,7 @@ static int on_event(
   case LWS_CALLBACK_SERVER_WRITEABLE:
     return on_writeable(s);
   case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-    return s->closing ? -1 : 0; /* the answer to our close, or lws answers theirs */
+    return on_close(s);
   case LWS_CALLBACK_WSI_DESTROY:
     lws_set_opaque_user_data(wsi, NULL);
     socket_gone(s);

@@ -15,9 +15,12 @@
  *            nothing is taken for stall_s is given up with its connection.
  * WebSocket  Text only (binary: 1003), UTF-8 is checked (1007), messages and fragments are bounded
  *            (1009), no extensions. A reader that lets its outbox fill, or takes nothing of it for
- *            stall_s, is closed with 1013, one that does not answer a ping is cut off. Exception:
- *            lws 4.1.6 takes frames without a mask. A mask protects proxies from scripts, not this
- *            server.
+ *            stall_s, is closed with 1013, one that does not answer a ping is cut off. Frames that
+ *            break the protocol end the connection (1002), and what comes behind a close is not
+ *            heard. Exceptions: lws 4.1.6 takes frames without a mask (a mask protects proxies from
+ *            scripts, not this server) and closes with codes above 4999; a control frame of more
+ *            than 125 bytes, a length above 2^63 and a close whose words are not UTF-8 end the
+ *            connection without a close frame.
  * Memory     What waits for all clients of a listener together is bounded, too (unread_max): above
  * it those are given up that have taken nothing for longest. */
 #ifndef PF_WEB_WEB_H

@@ -117,6 +117,9 @@ test('origin', async (t) => {
       ['GET', `/v1/jobs/${id}/soul`, undefined, {}, 404],
       ['DELETE', `/v1/jobs/${id}`, undefined, {}, 404],
       ['GET', '/no/such/path', undefined, {}, 404],
+      ['GET', `/v1/jobs/${'x'.repeat(9000)}`, undefined, {}, 400],
+      ['GET', '/v1', undefined, {}, 404], // nothing of the request before it is looked at
+      ['GET', '/v1/', undefined, {}, 404],
     ];
     for (const [method, path, body, headers, status] of cases) {
       const answer = await post(origin.url, path, body, { 'Content-Type': 'application/json', ...headers }, method);

@@ -6,6 +6,7 @@
 #include "origin/commit.h"
 #include "base/arena.h"
 #include "sim.h"
+#include "store/stmt.h"
 #include "wire/request.h"
 
 struct sim_job *oracle_find(struct sim *sim, uint64_t local) {
@@ -130,6 +131,42 @@ void oracle_committed(struct sim *sim, const struct commit *commit) {
     struct sim_job *job = output->kind == OUT_END ? oracle_find(sim, output->id) : NULL;
     if (job) job->ended_by = sim->nodes[NODE_ORIGIN].life;
   }
+}
+
+/* ---- rows ---- */
+
+/* A row is a job that is not done, and each such job has one: what a start finds is what is owed.
+ */
+void oracle_origin_rows(struct sim *sim, sqlite3 *db) {
+  sqlite3_stmt *stmt;
+  size_t rows = 0, open = 0;
+  PF_ASSERT(store_stmts_prepare(db, &stmt, (const char *const[]){"SELECT id FROM jobs"}, 1, NULL) ==
+            PF_OK);
+  while (store_step(stmt) == STORE_ROW) {
+    uint64_t local = store_column_u64(stmt, 0);
+    const struct sim_job *job = oracle_find(sim, local);
+    if (!job || job->done)
+      sim_fail(sim, "job %llx is over and has a row", (unsigned long long)local);
+    rows++;
+  }
+  store_stmts_finalize(&stmt, 1);
+  for (size_t i = 0; i < sim->job_count; i++)
+    open += !sim->jobs[i].done;
+  if (rows != open) sim_fail(sim, "%zu rows of %zu jobs that are not done", rows, open);
+}
+
+/* Of a queue, that may have lost some of them: no job twice. */
+void oracle_queue_rows(struct sim *sim, sqlite3 *db, size_t max) {
+  static const char *const sql = "SELECT count(*), count(DISTINCT local) FROM jobs";
+  sqlite3_stmt *stmt;
+  PF_ASSERT(store_stmts_prepare(db, &stmt, &sql, 1, NULL) == PF_OK);
+  PF_ASSERT(store_step(stmt) == STORE_ROW);
+  int64_t rows = store_column_i64(stmt, 0), jobs = store_column_i64(stmt, 1);
+  sqlite3_reset(stmt);
+  store_stmts_finalize(&stmt, 1);
+  if (rows != jobs)
+    sim_fail(sim, "the queue has %lld rows of %lld jobs", (long long)rows, (long long)jobs);
+  if ((size_t)rows > max) sim_fail(sim, "the queue keeps %lld rows", (long long)rows);
 }
 
 /* ---- the target and the queue ---- */

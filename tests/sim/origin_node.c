@@ -357,6 +357,7 @@ void origin_start(struct sim *sim, struct sim_stores *stores) {
   pf_list_init(&origin->store);
   struct core_start first = {0};
   struct sessions sessions = {0};
+  oracle_origin_rows(sim, stores->origin);
   PF_ASSERT(origin_db_start(stores->origin_tables, &first, add_session, &sessions) == PF_OK);
   core_init(&origin->core, &edge, origin, &origin->limits, &origin->log, classes, &first,
       pf_rand_u64(&sim->rand));

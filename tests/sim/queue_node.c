@@ -388,7 +388,7 @@ void queue_serve(struct sim *sim, enum sim_path path, uint64_t request, struct p
 size_t queue_jobs(const struct sim *sim) {
   struct queue_stats stats;
   queue_read_stats(sim->queue->queue, sim->now_us, &stats);
-  return stats.jobs;
+  return stats.jobs + !pf_list_empty(&sim->queue->groups);
 }
 
 uint64_t queue_abandoned(const struct sim *sim) {
@@ -441,6 +441,7 @@ void queue_start_node(struct sim *sim, struct sim_stores *stores, uint64_t fresh
       .request_bytes_max = 4096}; /* small, so that requests are read again */
   q->queue = queue_new(&config);
   struct queue_rows_chunk chunk = {0};
+  oracle_queue_rows(sim, stores->queue, SIM_JOBS);
   PF_ASSERT(queue_rows_read_held(stores->queue_tables, &chunk) == PF_OK);
   queue_load_begin(q->queue, chunk.last_qid);
   load_rows(q, &chunk, sim->now_us);

@@ -263,6 +263,8 @@ void sim_run(struct sim *ret, struct sim_stores *stores, uint64_t seed, enum sim
   while (!quiet(sim) && sim->now_us < end_us && step(sim))
     continue;
   if (!sim->why[0]) oracle_end(sim);
+  if (!sim->why[0]) oracle_origin_rows(sim, stores->origin);
+  if (!sim->why[0]) oracle_queue_rows(sim, stores->queue, 0);
   release(sim);
   *ret = *sim;
 }

@@ -266,6 +266,8 @@ void oracle_hit(struct sim *sim, uint64_t local, uint64_t fence);
 void oracle_dispatched(struct sim *sim, uint64_t local, uint64_t fence);
 void oracle_new_queue(struct sim *sim);
 void oracle_end(struct sim *sim);
+void oracle_origin_rows(struct sim *sim, sqlite3 *db);
+void oracle_queue_rows(struct sim *sim, sqlite3 *db, size_t max);
 /* The text or the number of a member of a frame that our own encoder wrote. */
 bool frame_text(const char *frame, const char *name, char *ret, size_t size);
 int64_t frame_number(const char *frame, const char *name, int64_t otherwise);

@@ -432,6 +432,7 @@ static void test_session_with_a_job_does_not_expire(void **state) {
     world_advance(world, 60001);
   assert_int_equal(world_count_rows(world, "sessions"), 0);
   assert_int_equal(world_count_rows(world, "events"), 0);
+  assert_int_equal(world->core.stats.sessions_expired, 1);
 }
 
 /* Its row says now and then that its client is there, so a crash does not count as an absence. */
@@ -494,16 +495,51 @@ static void test_deadline_survives_a_wall_clock_that_went_back(void **state) {
   assert_int_equal(core_pending(&world->core), 0);
 }
 
+#define YEAR_MS 31536000000
+
 /* While it runs, no jump of the wall clock ends a job or keeps it. */
 static void test_deadline_minds_no_wall_clock_while_it_runs(void **state) {
   struct world *world = *state;
   start_fetch(world);
-  world->wall_jump_ms = 31536000000;
+  world->wall_jump_ms = YEAR_MS;
   world_advance(world, 1000);
   assert_int_equal(core_pending(&world->core), 1);
-  world->wall_jump_ms = -31536000000;
+  world->wall_jump_ms = -YEAR_MS;
   world_advance(world, WIRE_DEADLINE_MS_DEFAULT);
   assert_int_equal(core_pending(&world->core), 0);
+}
+
+/* Nor does it forget what is kept for a time, or keep it for longer. */
+static void test_what_is_kept_minds_no_wall_clock_while_it_runs(void **state) {
+  struct world *world = *state;
+  char token[33];
+  world->limits.session_keep_ms = world->limits.submit_keep_ms = 7200000;
+  session_with_events(world, token, 1);
+  world_say(
+      world, 7, "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/\",\"submitKey\":\"k\"}");
+  world_settle(world);
+  struct hop_job job = world_announced(world, world->announcements.count - 1);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  leave(world, 7);
+  static const int64_t jumps[] = {YEAR_MS, -YEAR_MS, 0};
+  for (size_t i = 0; i < PF_COUNT(jumps); i++) {
+    world->wall_jump_ms = jumps[i];
+    world_advance(world, 61000);
+    assert_int_equal(world_count_rows(world, "sessions"), 1);
+    assert_int_equal(world_count_rows(world, "events"), 2);
+    assert_int_equal(world_count_rows(world, "submits"), 1);
+    assert_int_equal(world_count_rows(world, "results"), 2);
+  }
+  world->wall_jump_ms = -YEAR_MS;
+  world_advance(world, 3600000);
+  assert_int_equal(world_count_rows(world, "results"), 0);
+  assert_int_equal(world->core.stats.results_forgotten, 2);
+  world_advance(world, 7200000);
+  assert_int_equal(world_count_rows(world, "sessions"), 0);
+  assert_int_equal(world_count_rows(world, "submits"), 0);
+  assert_int_equal(world->core.stats.sessions_expired, 1);
+  assert_int_equal(world->core.stats.submits_forgotten, 1);
 }
 
 /* ---- who may do what, and who hears of it ---- */
@@ -610,6 +646,7 @@ int main(void) {
       RULE(test_results_above_the_count_go),
       RULE(test_a_job_that_nothing_will_touch_again_is_counted),
       RULE(test_deadline_minds_no_wall_clock_while_it_runs),
+      RULE(test_what_is_kept_minds_no_wall_clock_while_it_runs),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -219,6 +219,10 @@ export class Process {
   openFiles() {
     return readdirSync(`/proc/${this.pid}/fd`).length;
   }
+  /** The most since the process began, or since /proc/PID/clear_refs was told to begin anew. */
+  peakKiB() {
+    return Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))[1]);
+  }
   residentKiB() {
     return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))[1]);
   }
