@@ -38,7 +38,7 @@ struct job {
   struct hop_execute item;
   struct pf_arena arena;
   struct fetch fetch;
-  unsigned lapses;           /* app.lapses when it was taken */
+  unsigned lapses;           /* app.lease.lapses when it was taken */
   enum hop_complete_how how; /* RETRY: another attempt is the orchestrator's */
   bool aborted;              /* while the answer to START is under way */
   struct http_item call;     /* START, complete */
@@ -332,7 +332,7 @@ static void job_on_started(
 bool job_may_send(void *arg, const struct fetch *fetch) {
   const struct app *app = arg;
   const struct job *job = pf_container_of(fetch, const struct job, fetch);
-  return app_may_act(app) && job->lapses == app->lapses;
+  return app_may_act(app) && job->lapses == app->lease.lapses;
 }
 
 static void job_start(struct job *job) {
@@ -372,7 +372,7 @@ enum hop_execute_answer job_take(
   job->item = *item;
   job->how = HOP_COMPLETE_DELIVERED;
   job->aborted = false;
-  job->lapses = app->lapses;
+  job->lapses = app->lease.lapses;
   job->backoff_ms = BACKOFF_MIN_MS;
   job->again = (struct timer){.fire = job_on_again};
   job->fetch =
@@ -439,7 +439,7 @@ static bool job_is_sound(const struct app *app, const struct job *job) {
   bool fetching = job->fetch.state != FETCH_IDLE;
   return seen_has(&app->seen, job->item.fence) && fetching == (job->state == JOB_FETCHING) &&
          !(pf_heap_has(&job->again.node) && (fetching || job->state == JOB_DELIVERING)) &&
-         job->lapses <= app->lapses;
+         job->lapses <= app->lease.lapses;
 }
 
 static void job_count_one(struct pf_map_node *node, void *arg) {
