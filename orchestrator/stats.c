@@ -160,6 +160,7 @@ uint64_t queue_check_some(struct queue *queue, size_t buckets) {
   uint64_t unsound = totals_broken(queue);
   const struct pf_heap_node *timer = pf_heap_first(&queue->timers);
   if (timer && timer->key < queue->settled_us) unsound++;
+  if (buckets > queue->jobs.mask) buckets = queue->jobs.mask + 1; /* each job once */
   for (; queue->jobs.buckets && buckets > 0; buckets--) {
     queue->check_at = (queue->check_at + 1) & queue->jobs.mask;
     for (struct pf_map_node *n = queue->jobs.buckets[queue->check_at]; n; n = n->next)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "origin/parts.h" /* to break what must not break */
 #include "origin_fixture.h"
 #include "wire/batch.h"
 
@@ -583,6 +584,20 @@ static void test_a_job_that_nothing_will_touch_again_is_counted(void **state) {
   assert_int_equal(world->core.stats.invariant_failures, 1);
 }
 
+static void test_a_hole_between_offsets_is_counted(void **state) {
+  struct world *world = *state;
+  char token[33];
+  session_with_events(world, token, 2);
+  assert_int_equal(world->core.stats.invariant_failures, 0);
+  struct session *session = sessions_find(&world->core, world->core.next_session - 1);
+  assert_int_equal(session->durable, 2);
+  session->next_offset++;
+  struct hop_job job = start_fetch(world);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world->core.stats.invariant_failures, 1);
+}
+
 int main(void) {
 #define RULE(name) cmocka_unit_test_setup_teardown(name, setup_rules, teardown)
 #define TEST_COUNTED(name) cmocka_unit_test_setup_teardown(name, setup_counted, teardown)
@@ -610,6 +625,7 @@ int main(void) {
       RULE(test_results_above_the_count_go),
       RULE(test_a_job_that_nothing_will_touch_again_is_counted),
       RULE(test_deadline_minds_no_wall_clock_while_it_runs),
+      RULE(test_a_hole_between_offsets_is_counted),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
