@@ -49,5 +49,6 @@ int origin_submit_tests(void);
 int origin_stored_tests(void);
 int origin_actor_tests(void);
 int origin_session_rules_tests(void);
+int origin_announce_rules_tests(void);
 
 #endif

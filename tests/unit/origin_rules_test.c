@@ -419,5 +419,5 @@ int main(void) {
       RULE(test_deadline_minds_no_wall_clock_while_it_runs),
   };
   return cmocka_run_group_tests_name("origin_rules", tests, NULL, NULL) +
-         origin_session_rules_tests();
+         origin_session_rules_tests() + origin_announce_rules_tests();
 }

@@ -297,6 +297,8 @@ static void test_session_keeps_its_actor(void **state) {
   snprintf(token, sizeof(token), "%.32s", at + 11);
   world_restart(world);
   snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\"}", token);
+  assert_int_equal(core_on_ws_open(&world->core, 7, pf_slice_str("/")), 0); /* had the first id */
+  world_settle(world);
   assert_int_equal(core_on_ws_open(&world->core, 9, pf_slice_str("/actors/proxy/two")), 0);
   world_settle(world);
   world_say(world, 9, text);
