@@ -4,7 +4,7 @@
 #include "base/clock.h"
 
 bool app_may_act(const struct app *app) {
-  return pf_clock_mono_ms() < app->lease_until_ms;
+  return lease_holds(&app->lease, pf_clock_mono_ms());
 }
 
 void app_jobs_gone(struct app *app) {

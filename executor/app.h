@@ -15,6 +15,7 @@
 #include "executor/config.h"
 #include "executor/egress.h"
 #include "executor/fetch.h"
+#include "executor/lease.h"
 #include "executor/results.h"
 #include "executor/seen.h"
 #include "executor/timers.h"
@@ -67,8 +68,7 @@ struct app {
   struct pf_list idle_jobs; /* pooled */
   struct seen seen;
   struct http_peer *start, *complete; /* to the orchestrator */
-  int64_t lease_until_ms;             /* no request leaves from then on */
-  unsigned lapses;                    /* times the lease had run out before it was renewed */
+  struct lease lease;
   struct pf_log_limit unknown_results, undelivered, refused_jobs;
   struct timer stop; /* draining has taken long enough, or nothing is left to do */
 };

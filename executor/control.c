@@ -20,7 +20,7 @@ struct control {
   bool beating; /* a heartbeat is under way */
   bool reached; /* the last one was answered */
   bool told;    /* somebody has been told that it was not */
-  int64_t sent_at_ms, reached_since_ms;
+  int64_t reached_since_ms;
   bool last;                     /* it is the one that deregisters */
   void (*gone)(struct app *app); /* after that one */
 };
@@ -62,9 +62,7 @@ static void beat_done(struct http_call *call) {
   if (call->err == PF_ECANCEL) return; /* the process ends */
   beat_log(c, call);
   if (!call->err && call->status == 200) {
-    /* From when it was sent: the orchestrator cannot have renewed the lease before. */
-    if (c->sent_at_ms >= app->lease_until_ms) app->lapses++;
-    app->lease_until_ms = c->sent_at_ms + app->config.lease_ms;
+    lease_grant(&app->lease, app->config.lease_ms);
     beat_read(c, pf_buf_view(&call->response));
   }
   if (!c->gone) return;
@@ -98,7 +96,7 @@ static void beat_send(struct control *c) {
   /* A lost one must leave time for another within the lease. */
   int64_t timeout_ms = app->config.lease_ms - app->config.heartbeat_ms;
   if (c->last && timeout_ms > LAST_BEAT_MS) timeout_ms = LAST_BEAT_MS;
-  c->sent_at_ms = pf_clock_mono_ms();
+  lease_ask(&app->lease, pf_clock_mono_ms());
   c->beating = true;
   c->beat = (struct http_call){.method = "PUT",
       .url = c->beat_url,
@@ -152,8 +150,7 @@ bool control_reached(const struct app *app, int64_t *ret_since_ms) {
 }
 
 int64_t control_heartbeat_age_ms(const struct app *app) {
-  if (app->lease_until_ms == 0) return -1;
-  return pf_clock_mono_ms() - (app->lease_until_ms - app->config.lease_ms);
+  return lease_age_ms(&app->lease, pf_clock_mono_ms());
 }
 
 void control_leave(struct app *app) {

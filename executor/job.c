@@ -38,10 +38,11 @@ struct job {
   struct hop_execute item;
   struct pf_arena arena;
   struct fetch fetch;
-  unsigned lapses;           /* app.lapses when it was taken */
+  unsigned lapses;           /* app.lease.lapses when it was taken */
   enum hop_complete_how how; /* RETRY: another attempt is the orchestrator's */
   bool aborted;              /* while the answer to START is under way */
   struct http_item call;     /* START, complete */
+  bool calling;              /* it is under way */
   struct result_call result;
   struct pf_buf head; /* of whichever is under way */
   struct timer again; /* call failed */
@@ -120,8 +121,16 @@ static void job_on_again(struct timer *timer) {
     job_report(job);
 }
 
+static void job_call(struct job *job, struct http_peer *peer,
+    void (*done)(struct http_item *, int, struct pf_slice, struct pf_slice)) {
+  job->call = (struct http_item){.head = pf_buf_view(&job->head), .done = done};
+  job->calling = true;
+  peer_send(peer, &job->call);
+}
+
 static void job_again_later(struct job *job) {
-  timer_set(&job->app->timers, &job->again, pf_clock_mono_ms() + job->backoff_ms);
+  if (!PF_FAULT_BREAKS("executor.again"))
+    timer_set(&job->app->timers, &job->again, pf_clock_mono_ms() + job->backoff_ms);
   job->backoff_ms = job->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : job->backoff_ms * 2;
 }
 
@@ -131,6 +140,7 @@ static void job_on_reported(
     struct http_item *item, int err, struct pf_slice answer, struct pf_slice answer_batch) {
   struct job *job = pf_container_of(item, struct job, call);
   int decoded;
+  job->calling = false;
   (void)answer_batch;
   if (err == PF_ECANCEL) return; /* job_drop_all */
   if (err || hop_answer_decode(&decoded, hop_complete_answers, answer)) {
@@ -156,9 +166,8 @@ static void job_report(struct job *job) {
   if (job->how == HOP_COMPLETE_UNDELIVERED) memcpy(item.detail, f->error, sizeof(f->error));
   pf_buf_clear(&job->head);
   hop_complete_encode(&job->head, &item);
-  job->call = (struct http_item){.head = pf_buf_view(&job->head), .done = job_on_reported};
   PF_FAULT("executor.before_complete");
-  peer_send(job->app->complete, &job->call);
+  job_call(job, job->app->complete, job_on_reported);
 }
 
 static void job_report_first(struct job *job) {
@@ -310,6 +319,7 @@ static void job_on_started(
     struct http_item *item, int err, struct pf_slice answer, struct pf_slice answer_batch) {
   struct job *job = pf_container_of(item, struct job, call);
   int go = 0;
+  job->calling = false;
   (void)answer_batch;
   if (err == PF_ECANCEL) return; /* job_drop_all */
   if (!job->aborted && (err || hop_answer_decode(&go, hop_start_answers, answer))) {
@@ -332,7 +342,7 @@ static void job_on_started(
 bool job_may_send(void *arg, const struct fetch *fetch) {
   const struct app *app = arg;
   const struct job *job = pf_container_of(fetch, const struct job, fetch);
-  return app_may_act(app) && job->lapses == app->lapses;
+  return app_may_act(app) && job->lapses == app->lease.lapses;
 }
 
 static void job_start(struct job *job) {
@@ -344,8 +354,7 @@ static void job_start(struct job *job) {
   struct hop_held held = job_held(job);
   pf_buf_clear(&job->head);
   hop_held_encode(&job->head, &held);
-  job->call = (struct http_item){.head = pf_buf_view(&job->head), .done = job_on_started};
-  peer_send(job->app->start, &job->call);
+  job_call(job, job->app->start, job_on_started);
 }
 
 /* ---- taking ---- */
@@ -371,8 +380,8 @@ enum hop_execute_answer job_take(
   job->app = app;
   job->item = *item;
   job->how = HOP_COMPLETE_DELIVERED;
-  job->aborted = false;
-  job->lapses = app->lapses;
+  job->aborted = job->calling = false;
+  job->lapses = app->lease.lapses;
   job->backoff_ms = BACKOFF_MIN_MS;
   job->again = (struct timer){.fire = job_on_again};
   job->fetch =
@@ -427,12 +436,13 @@ void job_list_held(struct app *app, struct pf_buf *buf) {
 
 /* ---- invariants ---- */
 
-/* It has been seen, and something is under way that will move it on. */
+/* It has been seen, and one thing is under way that will move it on. (What is being delivered is
+ * counted, see job_check.) */
 static bool job_is_sound(const struct app *app, const struct job *job) {
-  bool fetching = job->fetch.state != FETCH_IDLE;
-  return seen_has(&app->seen, job->item.fence) && fetching == (job->state == JOB_FETCHING) &&
-         !(pf_heap_has(&job->again.node) && (fetching || job->state == JOB_DELIVERING)) &&
-         job->lapses <= app->lapses;
+  bool asks = job->state == JOB_STARTING || job->state == JOB_REPORTING;
+  return seen_has(&app->seen, job->item.fence) && job->lapses <= app->lease.lapses &&
+         (job->fetch.state != FETCH_IDLE) == (job->state == JOB_FETCHING) &&
+         job->calling + pf_heap_has(&job->again.node) == asks;
 }
 
 void job_check(struct app *app) {

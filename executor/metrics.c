@@ -84,7 +84,7 @@ static void print_control(const struct app *app, struct pf_buf *buf) {
   metrics_counter(buf, "pf_heartbeat_failures_total", "Heartbeats without a good answer.",
       app->stats.heartbeat_failures);
   metrics_counter(buf, "pf_lease_lapses_total",
-      "Times the lease had run out before it was renewed.", app->lapses);
+      "Times the lease had run out before it was renewed.", app->lease.lapses);
   metrics_counter(buf, "pf_invariant_failures_total",
       "Broken invariants seen at run time; must stay 0.", app->stats.invariant_failures);
 }

@@ -18,6 +18,7 @@
  * WAITING jobs are in the timer heap only. */
 #include <stdlib.h>
 
+#include "base/fault.h"
 #include "orchestrator/queue_impl.h"
 
 const char *const job_state_names[JOB_STATE_COUNT] = {
@@ -105,7 +106,7 @@ static void state_enter(struct queue *queue, struct job *job) {
     job_timer(queue, job, due_us(job));
     break;
   case JOB_WAITING:
-    job_timer(queue, job, due_us(job));
+    if (!PF_FAULT_BREAKS("orchestrator.retry")) job_timer(queue, job, due_us(job));
     break;
   case JOB_LEASED:
     lease_attach(job, job->executor);

@@ -155,6 +155,7 @@ uint64_t queue_check_some(struct queue *queue, size_t buckets) {
   uint64_t unsound = totals_broken(queue);
   const struct pf_heap_node *timer = pf_heap_first(&queue->timers);
   if (timer && timer->key < queue->settled_us) unsound++;
+  if (buckets > queue->jobs.mask) buckets = queue->jobs.mask + 1; /* each job once */
   for (; buckets > 0; buckets--)
     for (struct pf_map_node *n = pf_map_bucket(&queue->jobs, ++queue->check_at); n; n = n->next)
       unsound += !job_is_sound(queue, pf_container_of(n, struct job, node));

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "origin/parts.h"
 
 enum {
@@ -233,7 +234,7 @@ static void on_accepted(struct core *core, struct job *job, const struct hop_job
   }
   if (reply->no_executor && !job->no_executor) tell_waiting(core, job);
   job->no_executor = reply->no_executor;
-  announce_later(core, job, core->limits->reannounce_ms);
+  if (!PF_FAULT_BREAKS("origin.reannounce")) announce_later(core, job, core->limits->reannounce_ms);
 }
 
 void core_on_announced(

@@ -223,7 +223,7 @@ struct socket {
   uint64_t ws;
   struct actor *actor;
   uint64_t session;
-  bool spoke;      /* its first frame has come */
+  bool spoke;      /* it has said something else than a `resume` that was refused */
   bool taken_over; /* another socket has its session; what it still says is not heard */
 };
 

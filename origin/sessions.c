@@ -218,7 +218,6 @@ void sessions_ack(struct core *core, struct session *session, int64_t offset) {
   session->acked = offset;
   commit_op(core->open, OP_EVENTS_DELETE, session->id)->n = offset;
   mark_dirty(core, session);
-  note_idle(core, session);
 }
 
 /* ---- attaching ---- */
@@ -245,8 +244,7 @@ static struct session *session_make(struct core *core, const struct socket *sock
   session->seen_ms = core->kept_ms;
   session_enter(core, session);
   actors_ensure_row(socket->actor);
-  mark_dirty(core, session);
-  return session;
+  return session; /* attached next, which writes its row */
 }
 
 static void attach(struct core *core, struct session *session, struct socket *socket) {
@@ -279,7 +277,7 @@ static void greet(struct core *core, struct session *session, int64_t from) {
     turn_output_frame(core, session->ws, &frame);
   }
   pf_buf_done(&frame);
-  session->sent = session->acked > from ? session->acked : from;
+  session->sent = session->acked; /* resume has acknowledged all up to `from` */
   commit_output(core->open, OUT_REPLAY, session->ws);
 }
 
@@ -292,7 +290,7 @@ void sessions_on_greeted(struct core *core, uint64_t ws) {
 void sessions_resume(
     struct core *core, struct socket *socket, const struct client_message *message) {
   struct pf_slice none = {0};
-  if (socket->spoke || socket->session) {
+  if (socket->spoke) {
     clients_send_error(core, socket->ws, "bad_message",
         pf_slice_str("resume must be the first message of a connection"), none, none);
     return;

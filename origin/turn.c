@@ -94,7 +94,9 @@ static void run_message(struct actor *actor, const struct event *received) {
   int err = client_message_decode(&message, event.text, &arena, &code, &why);
   if (socket) event.client.session = socket->session; /* an earlier message may have resumed one */
   bool handled = !err && socket && clients_handle(core, socket, &message);
-  if (socket) socket->spoke = true;
+  /* Who was refused a session may ask for another one. */
+  bool refused = handled && message.type == CLIENT_RESUME && !socket->session;
+  if (socket && !refused) socket->spoke = true;
   if (!handled && !err && message.type == CLIENT_START_FETCH && message.fetch.submit_key.len &&
       !event.submit_checked)
     submits_check(core, actor, &event, &message.fetch);

@@ -232,7 +232,7 @@ export class ProxyFetchClient {
   #onReady() {
     this.#setState('open');
     for (const work of this.#work.values()) {
-      if (work.state === 'new') this.#sendWork(work);
+      if (work.state === 'new') this.#sendWork(work); // its cancel follows `enqueued`
       else if (work.cancel && work.reqId) this.#send({ type: 'cancel', reqId: work.reqId });
     }
     for (const waiter of this.#waiters.splice(0)) waiter.resolve();
@@ -459,12 +459,12 @@ export class ProxyFetchClient {
       work.state = 'confirmed';
       work.enqueuedAt ??= now();
       work.enqueueTime ??= message.enqueueTime;
-      if (!work.reqId) {
-        work.reqId = message.reqId;
-        this.#byReqId.set(work.reqId, work);
-        call(work.options.onEnqueued, { ...message, enqueue: work.enqueuedAt - work.sentAt });
-        if (work.cancel) this.#send({ type: 'cancel', reqId: work.reqId });
-      }
+      const first = !work.reqId;
+      this.#byReqId.delete(work.reqId); // an origin that lost the job (power cut) has made it anew
+      work.reqId = message.reqId;
+      this.#byReqId.set(work.reqId, work);
+      if (first) call(work.options.onEnqueued, { ...message, enqueue: work.enqueuedAt - work.sentAt });
+      if (work.cancel) this.#send({ type: 'cancel', reqId: work.reqId });
     }
     this.#emit('enqueued', message);
   }

@@ -60,6 +60,11 @@ void pf_fault_hit(const char *label) {
   pthread_mutex_unlock(&faults.lock);
 }
 
+bool pf_fault_breaks(const char *label) {
+  const char *plan = getenv("PF_BREAK");
+  return plan && strcmp(plan, label) == 0;
+}
+
 int64_t pf_fault_limit(const char *name, int64_t value) {
   const char *at = getenv("PF_LIMIT");
   size_t len = strlen(name);
@@ -74,6 +79,11 @@ int64_t pf_fault_limit(const char *name, int64_t value) {
 
 void pf_fault_hit(const char *label) {
   (void)label;
+}
+
+bool pf_fault_breaks(const char *label) {
+  (void)label;
+  return false;
 }
 
 int64_t pf_fault_limit(const char *name, int64_t value) {

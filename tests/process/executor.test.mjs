@@ -557,6 +557,22 @@ test('health in detail', async (t) => {
   await until(async () => (await codes()).includes('loop_lag'), 'the loop was late');
 });
 
+// How the wiring is seen: the age that the process tells of its last answered heartbeat is what its lease counts from.
+test('a lease counts from when the heartbeat left, however slow its answer', async (t) => {
+  const { queue, executor, fetched } = await system(t, { args: ['--lease-ms', '20000'] });
+  const held = []; // answers, in the order of the heartbeats
+  const beat = (n) => until(() => held.length >= n, `heartbeat ${n}`);
+  queue.onBeat = () => new Promise((answer) => held.push(answer));
+  await beat(1);
+  await fetched('/hang', { timers: { attemptMs: 400 } }); // the executor's own clock says when these have passed
+  held[0](200);
+  await beat(2); // so it has read the first answer
+  const age = (await metricsOf(executor.url))('pf_heartbeat_age_seconds');
+  queue.onBeat = () => 200;
+  held[1](200);
+  assert.ok(age >= 0.4, `${age} s`);
+});
+
 test('results stay until the origin has taken them', async (t) => {
   const { queue, origin, executor, at, fetched } = await system(t);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "executor/lease.h"
 #include "executor/seen.h"
 #include "sim.h"
 #include "wire/batch.h"
@@ -40,8 +41,7 @@ struct sim_executor {
   struct seen seen;
   struct run runs[SIM_SLOTS];
   bool beating;
-  int64_t lease_until_us, beat_sent_us;
-  unsigned lapses;
+  struct lease lease;
 };
 
 static struct sim_executor *executor_at(struct sim *sim, enum sim_node node) {
@@ -76,7 +76,7 @@ static void run_move(struct run *run, enum run_state to) {
 
 /* The lease has held since the job was taken. */
 static bool may_send(const struct sim_executor *x, const struct run *run) {
-  return x->sim->now_us < x->lease_until_us && run->lapses == x->lapses;
+  return lease_holds(&x->lease, x->sim->now_us / SIM_MS) && run->lapses == x->lease.lapses;
 }
 
 static void run_call(struct sim_executor *x, struct run *run);
@@ -287,7 +287,7 @@ static enum hop_execute_answer take(struct sim_executor *x, const struct hop_exe
     run++;
   *run = (struct run){.id = ++x->next_run,
       .item = *item,
-      .lapses = x->lapses,
+      .lapses = x->lease.lapses,
       .until_us = sim->now_us + (item->deadline_ms + GRACE_MS) * SIM_MS};
   sim_note(sim, "taken job=%llx attempt=%d", (unsigned long long)item->job.local, item->attempt);
   if (item->repeatable || sim->removal == REMOVE_START) {
@@ -344,8 +344,7 @@ static void on_beat_answered(struct sim *sim, struct sim_call *call, struct pf_s
   struct hop_held held;
   x->beating = false;
   if (!answer.data || batch_next(&reader, &head, &aborts)) return;
-  if (x->beat_sent_us >= x->lease_until_us) x->lapses++;
-  x->lease_until_us = x->beat_sent_us + LEASE_MS * SIM_MS;
+  lease_grant(&x->lease, LEASE_MS);
   for (size_t i = 0; hop_held_read(aborts, i, &held); i++)
     abort_run(x, &held);
 }
@@ -370,7 +369,7 @@ static void on_beat(struct sim *sim, struct sim_event *event) {
   hop_heartbeat_encode(&head, &beat);
   batch_append(&batch, pf_buf_view(&head), pf_buf_view(&held));
   x->beating = true;
-  x->beat_sent_us = sim->now_us;
+  lease_ask(&x->lease, sim->now_us / SIM_MS);
   sim_send(sim, x->node, NODE_QUEUE, PATH_HEARTBEAT, LEASE_MS - BEAT_MS, &batch, on_beat_answered,
       NULL, 0);
   pf_buf_done(&batch);

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/addr.h"
 #include "base/clock.h"
@@ -82,7 +84,8 @@ struct world {
   uv_tcp_t listener;
   uint16_t port;
   unsigned accepted, requests;
-  bool mute; /* takes requests and says nothing */
+  bool mute;   /* takes requests and says nothing */
+  bool resets; /* breaks a connection when its request is about to leave */
   struct pf_list conns;
   struct egress_rules rules;
   struct fetch_engine *engine;
@@ -139,9 +142,28 @@ static void on_connection(uv_stream_t *stream, int status) {
   w->accepted++;
 }
 
+/* Resets the only connection, whether the loop has come to accept it or not; over loopback the
+ * other end has that at once. */
+static void reset_only(struct world *w) {
+  if (!pf_list_empty(&w->conns)) {
+    struct conn *c = pf_container_of(w->conns.next, struct conn, link);
+    assert_int_equal(uv_tcp_close_reset(&c->tcp, conn_gone), 0);
+    return;
+  }
+  uv_os_fd_t listener;
+  assert_int_equal(uv_fileno((uv_handle_t *)&w->listener, &listener), 0);
+  int fd = accept(listener, NULL, NULL);
+  assert_true(fd >= 0);
+  const struct linger at_once = {.l_onoff = 1};
+  assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+  assert_int_equal(close(fd), 0);
+}
+
 static bool world_may_send(void *arg, const struct fetch *fetch) {
+  struct world *w = arg;
   (void)fetch;
-  return ((struct world *)arg)->may_send;
+  if (w->resets) reset_only(w);
+  return w->may_send;
 }
 
 static void on_watchdog(uv_timer_t *timer) {
@@ -442,6 +464,28 @@ static void test_a_lapsed_lease_sends_nothing(void **state) {
   one_end(&one);
 }
 
+/* Evidence of what has left is the count of its bytes, not that it was about to: a POST of which
+ * none did may be tried again. */
+static void test_a_request_of_which_no_byte_left(void **state) {
+  struct world *w = *state;
+  struct one post = {
+      .fetch.request = {.method = pf_slice_str("POST"), .body = pf_slice_str("once")}};
+  w->resets = true;
+  one_run(w, &post, "127.0.0.1");
+  one_expect(&post, OUTCOME_RESET, CERTAINTY_NOT_SENT);
+  assert_int_equal(post.fetch.sends, 1); /* it was allowed to */
+  assert_int_equal(w->requests, 0);
+  one_end(&post);
+  struct one again = {
+      .fetch.request = {.method = pf_slice_str("POST"), .body = pf_slice_str("once")}};
+  w->resets = false;
+  w->mute = true;
+  again.fetch.attempt_ms = 200;
+  one_run(w, &again, "127.0.0.1");
+  one_expect(&again, OUTCOME_TIMEOUT_FIRST_BYTE, CERTAINTY_SENT_UNKNOWN);
+  one_end(&again);
+}
+
 static void test_cancel_in_every_state(void **state) {
   struct world *w = *state;
   struct one queued = {0}, resolving = {0}, dialing = {0}, sent = {0}, after = {0};
@@ -499,6 +543,7 @@ int main(void) {
       TEST_SHORT(test_bytes_of_all_answers_are_bounded),
       TEST(test_no_answer_in_time),
       TEST(test_a_lapsed_lease_sends_nothing),
+      TEST(test_a_request_of_which_no_byte_left),
       TEST(test_cancel_in_every_state),
       TEST(test_bad_requests),
   };

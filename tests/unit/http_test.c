@@ -8,10 +8,45 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curl/curl.h>
+
 #include "base/addr.h"
 #include "http/client.h"
 #include "http/peer.h"
 #include "wire/batch.h"
+
+/* ---- what libcurl is told ----
+ *
+ * The linker leads curl_easy_setopt() here (--wrap). A test that cannot wait for the default
+ * time-out sees that it was set, and puts a shorter one in its place. */
+
+static struct {
+  long seen_ms; /* the last CURLOPT_TIMEOUT_MS; -1 = none */
+  long instead_ms;
+} timeout;
+
+CURLcode __real_curl_easy_setopt(CURL *easy, CURLoption option, ...);
+CURLcode __wrap_curl_easy_setopt(CURL *easy, CURLoption option, ...);
+
+CURLcode __wrap_curl_easy_setopt(CURL *easy, CURLoption option, ...) {
+  va_list args;
+  va_start(args, option);
+  CURLcode code;
+  if (option >= CURLOPTTYPE_OFF_T && option < CURLOPTTYPE_BLOB) {
+    code = __real_curl_easy_setopt(easy, option, va_arg(args, curl_off_t));
+  } else if (option < CURLOPTTYPE_OBJECTPOINT) {
+    long value = va_arg(args, long);
+    if (option == CURLOPT_TIMEOUT_MS) {
+      timeout.seen_ms = value;
+      if (timeout.instead_ms) value = timeout.instead_ms;
+    }
+    code = __real_curl_easy_setopt(easy, option, value);
+  } else {
+    code = __real_curl_easy_setopt(easy, option, va_arg(args, void *));
+  }
+  va_end(args);
+  return code;
+}
 
 /* ---- a server on the same loop that answers as it is told ---- */
 
@@ -107,6 +142,8 @@ static void on_connection(uv_stream_t *stream, int status) {
 
 static int server_open(void **state) {
   struct server *s = calloc(1, sizeof(*s));
+  timeout.seen_ms = -1;
+  timeout.instead_ms = 0;
   pf_list_init(&s->conns);
   assert_int_equal(uv_loop_init(&s->loop), 0);
   assert_int_equal(uv_tcp_init(&s->loop, &s->tcp), 0);
@@ -241,6 +278,17 @@ static void test_time_out(void **state) {
   call_run(s, &seen);
   assert_int_equal(seen.err, PF_ETIMEOUT);
   assert_int_equal(s->requests, 1);
+}
+
+static void test_default_time_out(void **state) {
+  struct server *s = *state;
+  s->answer = answer_ok;
+  struct seen plain = {0}, own = {.call.timeout_ms = 4321};
+  call_run(s, &own);
+  assert_int_equal(timeout.seen_ms, 4321);
+  call_run(s, &plain); /* by the handle of the one before */
+  assert_int_equal(timeout.seen_ms, HTTP_TIMEOUT_MS_DEFAULT);
+  assert_int_equal(HTTP_TIMEOUT_MS_DEFAULT, 5000);
 }
 
 static void test_refused_connection(void **state) {
@@ -453,6 +501,32 @@ static void test_a_torn_answer_fails_the_whole_batch(void **state) {
   peer_free(peer);
 }
 
+static void answer_the_second(struct conn *c, struct pf_slice body) {
+  if (c->server->requests > 1) answer_batch_echo(c, body);
+}
+
+/* A peer that takes a batch and says nothing: its items are told, and go again. */
+static void test_a_silent_peer_is_given_up_and_asked_again(void **state) {
+  struct server *s = *state;
+  struct batches seen = {0};
+  s->answer = answer_the_second;
+  s->arg = &seen;
+  timeout.instead_ms = 50;
+  struct http_peer *peer = peer_open(s);
+  struct sent sent[2] = {{.again = peer}, {.again = NULL}};
+  for (int i = 0; i < 2; i++)
+    item_send(s, peer, &sent[i], i, pf_slice(NULL, 0));
+  while (s->requests == 0)
+    uv_run(&s->loop, UV_RUN_ONCE);
+  assert_int_equal(timeout.seen_ms, HTTP_TIMEOUT_MS_DEFAULT); /* else it would wait for ever */
+  run_until_done(s);
+  assert_int_equal(sent[1].err, PF_ETIMEOUT);
+  assert_int_equal(sent[0].times, 2);
+  assert_true(sent[0].right);
+  assert_int_equal(seen.count, 1);
+  peer_free(peer);
+}
+
 /* What came is a batch with an entry for each item, and yet no answer. */
 static void answer_503_echo(struct conn *c, struct pf_slice body) {
   conn_reply(c, 503, body);
@@ -501,6 +575,7 @@ int main(void) {
       TEST(test_any_status_is_an_answer),
       TEST(test_response_limit),
       TEST(test_time_out),
+      TEST(test_default_time_out),
       TEST(test_refused_connection),
       TEST(test_a_request_is_sent_once),
       TEST(test_cancel),
@@ -508,6 +583,7 @@ int main(void) {
       TEST(test_items_of_one_turn_leave_together),
       TEST(test_batches_are_bounded_in_bytes),
       TEST(test_a_torn_answer_fails_the_whole_batch),
+      TEST(test_a_silent_peer_is_given_up_and_asked_again),
       TEST(test_a_bad_status_fails_the_whole_batch),
       TEST(test_unsend_and_free),
   };

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "origin/parts.h" /* to see what is counted */
 #include "origin_fixture.h"
 
 /* ---- batches ---- */
@@ -171,6 +172,8 @@ static void test_undo_takes_lines_and_events_back(void **state) {
   assert_int_equal(world_count_frames(world, "\"logs\":[\"second\"]"), 2);
   assert_non_null(world_find_frame(world, "\"offset\":2"));
   assert_int_equal(world_count_rows(world, "events"), 1);
+  const struct session *session = sessions_find(&world->core, world->core.next_session - 1);
+  assert_int_equal(session->bytes, strlen(world_find_frame(world, "\"offset\":2")));
   assert_int_equal(world->core.stats.invariant_failures, 0);
   world_done(world);
   free(world);

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "origin_fixture.h"
 
@@ -60,4 +61,45 @@ void make_jobs(struct world *world, int count) {
     world_accept_all(world, HOP_JOB_QUEUED);
     world_settle(world);
   }
+}
+
+int setup_rules(void **state) {
+  struct world *world = world_with(NULL);
+  world->log.fd = -1; /* what is broken on purpose is logged */
+  *state = world;
+  return 0;
+}
+
+struct hop_job start_fetch(struct world *world) {
+  world_say(world, 7, FETCH("c"));
+  world_settle(world);
+  return world_announced(world, world->announcements.count - 1);
+}
+
+void session_with_events(struct world *world, char token[33], int events) {
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_settle(world);
+  const char *at = strstr(world_find_frame(world, "\"type\":\"session\""), "\"session\":\"");
+  snprintf(token, 33, "%.32s", at + 11);
+  for (int i = 0; i < events; i++) {
+    struct hop_job job = start_fetch(world);
+    world_deliver(world, &job, 200, NULL);
+    world_settle(world);
+    world_accept_all(world, HOP_JOB_DONE);
+    world_forget_records(world);
+  }
+}
+
+void leave(struct world *world, uint64_t ws) {
+  core_on_ws_close(&world->core, ws);
+  world_settle(world);
+  world_forget_records(world);
+}
+
+void resume(struct world *world, uint64_t ws, const char *token, int64_t offset) {
+  char text[160];
+  assert_int_equal(core_on_ws_open(&world->core, ws, pf_slice_str("/")), 0);
+  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":%lld}", token,
+      (long long)offset);
+  world_say(world, ws, text);
 }

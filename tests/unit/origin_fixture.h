@@ -31,6 +31,16 @@ void cancel_job(struct world *world, struct pf_job_id id);
 /* Accepted by the queue, in batches. */
 void make_jobs(struct world *world, int count);
 
+/* For what is broken on purpose, and logged. */
+int setup_rules(void **state);
+/* One fetch of the client, as it is announced. */
+struct hop_job start_fetch(struct world *world);
+/* Opens a session on socket 7, has so many events made in it. */
+void session_with_events(struct world *world, char token[33], int events);
+void leave(struct world *world, uint64_t ws);
+/* A new connection returns to the session; nothing is settled yet. */
+void resume(struct world *world, uint64_t ws, const char *token, int64_t offset);
+
 /* The groups. They return how many tests failed. */
 int origin_fetch_tests(void);
 int origin_end_tests(void);
@@ -38,5 +48,7 @@ int origin_session_tests(void);
 int origin_submit_tests(void);
 int origin_stored_tests(void);
 int origin_actor_tests(void);
+int origin_session_rules_tests(void);
+int origin_announce_rules_tests(void);
 
 #endif

@@ -13,19 +13,6 @@
 #include "origin_fixture.h"
 #include "wire/batch.h"
 
-static int setup_rules(void **state) {
-  struct world *world = world_with(NULL);
-  world->log.fd = -1; /* what is broken on purpose is logged */
-  *state = world;
-  return 0;
-}
-
-static struct hop_job start_fetch(struct world *world) {
-  world_say(world, 7, FETCH("c"));
-  world_settle(world);
-  return world_announced(world, world->announcements.count - 1);
-}
-
 static void restart(struct world *world) {
   world_restart(world);
   world_settle(world); /* all rows are read */
@@ -276,181 +263,6 @@ static void test_key_of_a_finished_job_takes_no_other_request(void **state) {
   assert_int_equal(world_count_rows(world, "jobs"), 0);
 }
 
-/* ---- sessions ---- */
-
-/* Opens a session on socket 7, has so many events made in it. */
-static void session_with_events(struct world *world, char token[33], int events) {
-  world_say(world, 7, "{\"type\":\"resume\"}");
-  world_settle(world);
-  const char *at = strstr(world_find_frame(world, "\"type\":\"session\""), "\"session\":\"");
-  snprintf(token, 33, "%.32s", at + 11);
-  for (int i = 0; i < events; i++) {
-    struct hop_job job = start_fetch(world);
-    world_deliver(world, &job, 200, NULL);
-    world_settle(world);
-    world_accept_all(world, HOP_JOB_DONE);
-    world_forget_records(world);
-  }
-}
-
-static void leave(struct world *world, uint64_t ws) {
-  core_on_ws_close(&world->core, ws);
-  world_settle(world);
-  world_forget_records(world);
-}
-
-static void resume(struct world *world, uint64_t ws, const char *token, int64_t offset) {
-  char text[160];
-  assert_int_equal(core_on_ws_open(&world->core, ws, pf_slice_str("/")), 0);
-  snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":%lld}", token,
-      (long long)offset);
-  world_say(world, ws, text);
-}
-
-static void test_resume_acknowledges(void **state) {
-  struct world *world = *state;
-  char token[33];
-  session_with_events(world, token, 3);
-  leave(world, 7);
-  assert_int_equal(world_count_rows(world, "events"), 3);
-  resume(world, 8, token, 2);
-  world_settle(world);
-  assert_int_equal(world_count_rows(world, "events"), 1);
-  assert_null(world_find_frame(world, "\"offset\":2}"));
-  assert_non_null(world_find_frame(world, "\"offset\":3}"));
-  leave(world, 8);
-  resume(world, 9, token, 0); /* what was acknowledged is gone, and that is said */
-  world_settle(world);
-  assert_non_null(world_find_frame(world, "{\"type\":\"gap\",\"from\":1,\"to\":2}"));
-}
-
-/* A replay reads page by page; what goes meanwhile leaves a hole in its middle. */
-static void test_gap_between_two_pages_of_a_replay(void **state) {
-  struct world *world = *state;
-  enum { EVENTS = LOOKUP_PAGE + 4 };
-  char token[33];
-  world->limits.session_events_max = EVENTS;
-  session_with_events(world, token, EVENTS);
-  leave(world, 7);
-  resume(world, 8, token, 0);
-  while (!world_find_frame(world, "\"offset\":1}")) /* the first page is sent */
-    assert_true(world_step(world));
-  world->limits.session_events_max = 2;
-  world_say(world, 8, FETCH("c"));
-  world_say(world, 8, "{\"type\":\"ack\",\"offset\":1}"); /* the limit is looked at with a change */
-  world_settle(world);
-  char gap[80];
-  snprintf(
-      gap, sizeof(gap), "{\"type\":\"gap\",\"from\":%d,\"to\":%d}", LOOKUP_PAGE + 1, EVENTS - 2);
-  assert_non_null(world_find_frame(world, gap));
-  snprintf(gap, sizeof(gap), "\"offset\":%d}", EVENTS);
-  assert_non_null(world_find_frame(world, gap));
-}
-
-/* The same at its end: all that is left was acknowledged before it was sent. */
-static void test_gap_at_the_end_of_a_replay(void **state) {
-  struct world *world = *state;
-  enum { EVENTS = LOOKUP_PAGE + 4 };
-  char token[33], text[80];
-  session_with_events(world, token, EVENTS);
-  leave(world, 7);
-  resume(world, 8, token, 0);
-  while (!world_find_frame(world, "\"offset\":1}"))
-    assert_true(world_step(world));
-  snprintf(text, sizeof(text), "{\"type\":\"ack\",\"offset\":%d}", EVENTS);
-  world_say(world, 8, text);
-  world_settle(world);
-  snprintf(text, sizeof(text), "{\"type\":\"gap\",\"from\":%d,\"to\":%d}", LOOKUP_PAGE + 1, EVENTS);
-  assert_non_null(world_find_frame(world, text));
-  world_say(world, 8, FETCH("c"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, world->announcements.count - 1);
-  world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  snprintf(text, sizeof(text), "\"offset\":%d}", EVENTS + 1);
-  assert_non_null(world_find_frame(world, text));
-}
-
-static int64_t event_bytes(const struct world *world) {
-  sqlite3_stmt *stmt;
-  const char *sql = "SELECT coalesce(sum(length(frame)), 0) FROM events";
-  assert_int_equal(sqlite3_prepare_v2(world->db, sql, -1, &stmt, NULL), SQLITE_OK);
-  assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
-  int64_t bytes = sqlite3_column_int64(stmt, 0);
-  sqlite3_finalize(stmt);
-  return bytes;
-}
-
-/* At most so many bytes, and the newest event whatever its size. */
-static void test_retention_by_bytes(void **state) {
-  struct world *world = *state;
-  char token[33];
-  session_with_events(world, token, 4);
-  leave(world, 7);
-  int64_t most = world->limits.session_bytes_max = event_bytes(world);
-  resume(world, 8, token, 0);
-  world_settle(world);
-  assert_int_equal(world_count_rows(world, "events"), 4); /* as many bytes as may be */
-  world_say(world, 8, FETCH("c"));
-  world_settle(world);
-  struct hop_job job = world_announced(world, world->announcements.count - 1);
-  world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_in_range(event_bytes(world), 1, most);
-  leave(world, 8);
-  resume(world, 9, token, 0);
-  world_settle(world);
-  assert_non_null(world_find_frame(world, "{\"type\":\"gap\",\"from\":1,"));
-  assert_non_null(world_find_frame(world, "\"offset\":5}"));
-  world->limits.session_bytes_max = 1;
-  world_say(world, 9, FETCH("c"));
-  world_settle(world);
-  job = world_announced(world, world->announcements.count - 1);
-  world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_count_rows(world, "events"), 1);
-}
-
-/* However long its client is away: its result would have nobody to go to. */
-static void test_session_with_a_job_does_not_expire(void **state) {
-  struct world *world = *state;
-  world->limits.session_keep_ms = 60000;
-  char token[33];
-  session_with_events(world, token, 0);
-  world_say(world, 7,
-      "{\"type\":\"start-fetch\",\"url\":\"http://127.0.0.1:1/\",\"deadlineMs\":86400000}");
-  world_settle(world);
-  struct hop_job job = world_announced(world, 0);
-  leave(world, 7);
-  for (int i = 0; i < 4; i++)
-    world_advance(world, 60001);
-  assert_int_equal(world_count_rows(world, "sessions"), 1);
-  world_deliver(world, &job, 200, NULL);
-  world_settle(world);
-  assert_int_equal(world_count_rows(world, "events"), 1);
-  for (int i = 0; i < 2; i++)
-    world_advance(world, 60001);
-  assert_int_equal(world_count_rows(world, "sessions"), 0);
-  assert_int_equal(world_count_rows(world, "events"), 0);
-  assert_int_equal(world->core.stats.sessions_expired, 1);
-}
-
-/* Its row says now and then that its client is there, so a crash does not count as an absence. */
-static void test_row_of_a_connected_session_is_kept_fresh(void **state) {
-  struct world *world = *state;
-  world->limits.session_keep_ms = 600000;
-  char token[33];
-  session_with_events(world, token, 0);
-  for (int i = 0; i < 20; i++)
-    world_advance(world, 60000);
-  world_restart(world);
-  world_settle(world);
-  world_advance(world, 60000);
-  assert_int_equal(world->core.sessions_by_id.count, 1);
-  world_advance(world, 700000);
-  assert_int_equal(world->core.sessions_by_id.count, 0);
-}
-
 /* ---- what is certain, and when ---- */
 
 static void cancel(struct world *world, struct pf_job_id id) {
@@ -633,12 +445,6 @@ int main(void) {
       RULE(test_result_for_another_origin_is_unknown),
       RULE(test_new_epoch_announces_jobs_of_earlier_runs_at_once),
       RULE(test_key_of_a_finished_job_takes_no_other_request),
-      RULE(test_resume_acknowledges),
-      RULE(test_gap_between_two_pages_of_a_replay),
-      RULE(test_gap_at_the_end_of_a_replay),
-      RULE(test_retention_by_bytes),
-      RULE(test_session_with_a_job_does_not_expire),
-      RULE(test_row_of_a_connected_session_is_kept_fresh),
       RULE(test_certainty_of_an_end_by_the_origin),
       RULE(test_deadline_survives_a_wall_clock_that_went_back),
       RULE(test_cancel_is_for_who_started_it),
@@ -648,5 +454,6 @@ int main(void) {
       RULE(test_deadline_minds_no_wall_clock_while_it_runs),
       RULE(test_what_is_kept_minds_no_wall_clock_while_it_runs),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  return cmocka_run_group_tests_name("origin_rules", tests, NULL, NULL) +
+         origin_session_rules_tests() + origin_announce_rules_tests();
 }

@@ -139,6 +139,62 @@ static void test_broken_invariants_are_counted(void **state) {
   assert_int_equal(queue_check_some(w->queue, 1000), 0);
 }
 
+static void test_a_job_that_nothing_will_move_on_is_counted(void **state) {
+  struct world *w = *state;
+  struct queue *queue = w->queue;
+  put_one(w, 1);
+  struct job *job = job_find(queue, world_id(1));
+  job->taken = false; /* by nobody, and no answer is awaited */
+  assert_int_equal(queue_check_some(queue, 1000), 1);
+  job->taken = true;
+  fail_attempt(w, 1, OUTCOME_RESET, CERTAINTY_SENT_UNKNOWN);
+  assert_int_equal(world_state(w, 1), JOB_WAITING);
+  world_pass(w, 0);
+  assert_int_equal(queue_check_some(queue, 1000), 0);
+  int64_t at_us = job->timer.key;
+  pf_heap_del(&queue->timers, &job->timer);
+  assert_int_equal(queue_check_some(queue, 1000), 1);
+  pf_heap_set(&queue->timers, &job->timer, queue->settled_us - 1); /* missed by the last settle */
+  assert_int_equal(queue_check_some(queue, 1000), 1);
+  pf_heap_set(&queue->timers, &job->timer, at_us);
+  assert_int_equal(queue_check_some(queue, 1000), 0);
+
+  put_one(w, 2);
+  beat_without(w);
+  struct job *asking = job_find(queue, world_id(2));
+  assert_int_equal(asking->state, JOB_ASKING);
+  asking->asked = false;
+  assert_int_equal(queue_check_some(queue, 1000), 1);
+  asking->asked = true;
+
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 0, NULL, 0), 0); /* no slots */
+  struct hop_job more = world_job(3);
+  assert_int_equal(world_put(w, &more), HOP_JOB_QUEUED);
+  struct job *ready = job_find(queue, world_id(3));
+  assert_int_equal(ready->state, JOB_READY);
+  at_us = ready->timer.key;
+  pf_heap_del(&queue->timers, &ready->timer);
+  assert_int_equal(queue_check_some(queue, 1000), 1);
+  pf_heap_set(&queue->timers, &ready->timer, at_us);
+  assert_int_equal(queue_check_some(queue, 1000), 0);
+}
+
+/* A fence that no durable block covers could be given out again after a restart. */
+static void test_fences_that_are_not_covered_are_counted(void **state) {
+  struct world *w = *state;
+  struct queue *queue = w->queue;
+  put_one(w, 1);
+  uint64_t reserved = queue->fence_reserved;
+  queue->fence_reserved = queue->fence_next - 1;
+  assert_int_equal(queue_check_some(queue, 1000), 1);
+  queue->fence_reserved = reserved;
+  struct job *job = job_find(queue, world_id(1));
+  job->fence.counter += 1; /* the next one's */
+  assert_int_equal(queue_check_some(queue, 1000), 1);
+  job->fence.counter -= 1;
+  assert_int_equal(queue_check_some(queue, 1000), 0);
+}
+
 int queue_rules_tests(void) {
 #define RULE(name) cmocka_unit_test_setup_teardown(name, setup_joined, teardown)
   const struct CMUnitTest tests[] = {
@@ -148,6 +204,8 @@ int queue_rules_tests(void) {
       RULE(test_named_status_is_repeated_up_to_the_last_attempt),
       RULE(test_dispatches_of_another_epoch_go_on),
       RULE(test_broken_invariants_are_counted),
+      RULE(test_a_job_that_nothing_will_move_on_is_counted),
+      RULE(test_fences_that_are_not_covered_are_counted),
   };
   return cmocka_run_group_tests_name("queue_rules", tests, NULL, NULL);
 }

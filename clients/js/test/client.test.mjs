@@ -524,6 +524,42 @@ test('a cancel is repeated after a drop', async (t) => {
   assert.equal((await server.next('cancel')).message.reqId, 'r1');
 });
 
+test('a cancel is not lost when what it cancels has to be sent again', async (t) => {
+  const server = await scripted(t), { client, socket } = await openSession(t, server);
+  const stop = new AbortController();
+  socket.send({ type: 'late-result', reqId: 'x', clientId: 'x', success: true, offset: 1 });
+  client.fetch(URL_A, { signal: stop.signal }).catch(() => {});
+  const { message, answer } = await server.next('start-fetch');
+  answer(enqueued(message));
+  await event(client, 'enqueued');
+  socket.destroy();
+  await event(client, 'state');
+  stop.abort(); // while nobody can be told
+  await resumed(server, { offset: 0 }); // less than was seen: all is asked for again
+  (await server.next('start-fetch')).answer(enqueued(message));
+  assert.equal((await server.next('cancel')).message.reqId, 'r1');
+});
+
+// The origin lost the job itself (a power cut, sync normal): the same key makes another one.
+test('a job that was made anew is known by its new reqId', async (t) => {
+  const server = await scripted(t), { client, socket } = await openSession(t, server);
+  const stop = new AbortController(), told = [], waits = [];
+  socket.send({ type: 'late-result', reqId: 'x', clientId: 'x', success: true, offset: 1 });
+  client.fetch(URL_A, { signal: stop.signal, onEnqueued: (m) => told.push(m.reqId), onWaiting: () => waits.push(1) }).catch(() => {});
+  const { message, answer } = await server.next('start-fetch');
+  answer(enqueued(message));
+  await event(client, 'enqueued');
+  socket.destroy();
+  await resumed(server, { offset: 0 });
+  const again = await server.next('start-fetch');
+  const waiting = event(client, 'waiting');
+  again.answer(enqueued(message, 'r2'), { type: 'waiting', reqId: 'r2', reason: 'no-executor' });
+  await waiting;
+  assert.deepEqual([told, waits], [['r1'], [1]]);
+  stop.abort();
+  assert.equal((await server.next('cancel')).message.reqId, 'r2');
+});
+
 test('a batch survives drops: the same batchId is the same batch', async (t) => {
   const server = await scripted(t), { client } = await openSession(t, server);
   const done = client.batch(URL_A, 3);

@@ -91,6 +91,14 @@ test('with the real processes', async (t) => {
     await assert.rejects(done, { name: 'JobError', code: 'canceled', owner: 'client' });
   });
 
+  await t.test('a session that is not known any more: a new one begins', async (t) => {
+    const gone = 'ab'.repeat(16);
+    const client = await open(t, { session: { id: gone, offset: 7 } });
+    assert.match(client.session.id, /^[0-9a-f]{32}$/);
+    assert.notEqual(client.session.id, gone);
+    assert.equal((await client.fetch(`${system.target}/uuid`)).offset, 1);
+  });
+
   for (const seed of [1, 2, 3])
     await t.test(`${JOBS} fetches over breaking connections: each once (seed ${seed})`, async (t) => {
       const counts = { broken: 0 };

@@ -112,7 +112,7 @@ export async function startQueue(t) {
     /** Overridden by tests: */
     onStart: () => 'go', // or a promise of it; a number is the HTTP status of the batch
     onComplete: () => 'ok', // or 'refused'; a number is the HTTP status of the batch
-    onBeat: () => 200,
+    onBeat: () => 200, // or a promise of it
   };
   const routes = {
     '/v1/start': async (items, res) => {
@@ -130,9 +130,9 @@ export async function startQueue(t) {
       answerBatch(res, { epoch: queue.epoch }, answers.map(([, answer]) => record({ answer })));
     },
   };
-  const { url, stop } = await serve(t, (req, bytes, res) => {
+  const { url, stop } = await serve(t, async (req, bytes, res) => {
     if (req.method === 'PUT' && req.url.startsWith('/v1/executors/')) {
-      const status = queue.onBeat();
+      const status = await queue.onBeat();
       if (status !== 200) return res.writeHead(status).end();
       const [{ head, body }] = records(bytes);
       const held = [];
