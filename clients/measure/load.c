@@ -121,16 +121,20 @@ static struct load_fetch *fetch_of(struct load *load, struct pf_slice id) {
 
 static void on_enqueued(
     struct load *load, struct load_fetch *fetch, const struct message *m, int64_t now_ns) {
-  if (fetch->state == LOAD_ENQUEUED) {
-    fetch_fault(load, fetch, &load->faults.repeated, "a second enqueued", m);
-  } else if (fetch->state == LOAD_SENT) {
+  if (fetch->state == LOAD_SENT) {
     fetch->state = LOAD_ENQUEUED;
     fetch->enqueued_ns = now_ns;
     fetch->enqueue_ms = (float)m->enqueue_ms;
     fetch->req_hash = hash_id(m->req_id);
-  } else if (fetch->enqueued_ns) {
-    fetch_fault(load, fetch, &load->faults.repeated, "enqueued again after the result", m);
-  } /* else the result that came too early has been counted */
+  } else if (!fetch->enqueued_ns) {
+    return; /* the result that came too early has been counted */
+  } else if (!fetch->resent) {
+    const char *what =
+        fetch->state == LOAD_DONE ? "enqueued again after the result" : "a second enqueued";
+    fetch_fault(load, fetch, &load->faults.repeated, what, m);
+  } else if (fetch->req_hash != hash_id(m->req_id)) {
+    fetch_fault(load, fetch, &load->faults.other_id, "enqueued again under another reqId", m);
+  }
 }
 
 bool load_timings_add_up(const double timings[MESSAGE_TIMINGS]) {
