@@ -133,8 +133,15 @@ static void take_origins(struct queue *queue, struct queue_group *group) {
   }
 }
 
+bool queue_has_group(const struct queue *queue) {
+  return !pf_list_empty(&queue->dirty) || !pf_list_empty(&queue->dirty_tombs) ||
+         !pf_list_empty(&queue->dirty_origins) || queue->delete_count > 0 || queue->fence_dirty;
+}
+
 bool queue_take_group(struct queue *queue, struct queue_group *ret_group) {
   struct queue_group group = {.urgent = queue->urgent};
+  queue->urgent = false;
+  if (!queue_has_group(queue)) return false;
   take_rows(queue, &group);
   take_tombs(queue, &group);
   take_origins(queue, &group);
@@ -143,11 +150,9 @@ bool queue_take_group(struct queue *queue, struct queue_group *ret_group) {
   queue->deletes = NULL;
   queue->delete_count = queue->delete_cap = 0;
   if (queue->fence_dirty) group.fence_next = queue->fence_reserved;
-  queue->fence_dirty = queue->urgent = false;
-  bool any = group.row_count || group.tomb_count || group.origin_count || group.delete_count ||
-             group.fence_next;
-  if (any) *ret_group = group;
-  return any;
+  queue->fence_dirty = false;
+  *ret_group = group;
+  return true;
 }
 
 void queue_row_done(struct queue_row *row) {

@@ -153,6 +153,7 @@ struct queue_group {
 };
 /* Moves out what has changed since the last call. False if nothing has. */
 bool queue_take_group(struct queue *queue, struct queue_group *ret_group);
+bool queue_has_group(const struct queue *queue);
 void queue_group_done(struct queue_group *group);
 void queue_row_done(struct queue_row *row); /* what it refers to */
 

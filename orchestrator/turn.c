@@ -87,6 +87,8 @@ static void turn_on_timer(uv_timer_t *timer) {
 static void turn_set_timer(struct app *app, int64_t now_us) {
   struct turn *turn = &app->turn;
   int64_t next_us = queue_next_us(app->queue);
+  /* An action that nobody can be called for is answered while it is released. */
+  if (queue_has_group(app->queue)) next_us = now_us;
   if (next_us == turn->next_us && uv_is_active((uv_handle_t *)&turn->timer)) return;
   turn->next_us = next_us;
   if (next_us == INT64_MAX) {

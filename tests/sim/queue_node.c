@@ -245,7 +245,7 @@ static void turn(struct sim *sim) {
   queue_check(q->queue);
   release(sim);
   write_kick(sim);
-  int64_t next_us = queue_next_us(q->queue);
+  int64_t next_us = queue_has_group(q->queue) ? sim->now_us : queue_next_us(q->queue);
   if (next_us >= q->wake_us) return;
   q->wake_us = next_us;
   sim_after(sim, NODE_QUEUE, next_us > sim->now_us ? next_us - sim->now_us : 1, wake, 0, 0);
@@ -388,7 +388,7 @@ void queue_serve(struct sim *sim, enum sim_path path, uint64_t request, struct p
 size_t queue_jobs(const struct sim *sim) {
   struct queue_stats stats;
   queue_read_stats(sim->queue->queue, sim->now_us, &stats);
-  return stats.jobs + !pf_list_empty(&sim->queue->groups);
+  return stats.jobs + !pf_list_empty(&sim->queue->groups) + queue_has_group(sim->queue->queue);
 }
 
 uint64_t queue_abandoned(const struct sim *sim) {
