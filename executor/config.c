@@ -6,11 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "wire/hop.h"
 
 #define PROGRAM "proxyfetch-executor"
-
-static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 
 #define FIELD(name) offsetof(struct config, name)
 static const struct pf_option options[] = {
@@ -50,7 +49,7 @@ static const struct pf_option options[] = {
         "After SIGTERM, jobs may take this long to end."},
     {"ca-file", 0, PF_OPT_STRING, FIELD(ca_file), "FILE", NULL, 0, 0, NULL,
         "Certificates to trust instead of the system's (PEM)."},
-    {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, log_levels,
+    {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, pf_log_level_names,
         "Least important lines to write."},
 };
 

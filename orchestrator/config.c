@@ -1,9 +1,8 @@
 #include "orchestrator/config.h"
 
+#include "base/log.h"
 #include "orchestrator/queue.h"
-
-static const char *const sync_choices[] = {"full", "normal", NULL};
-static const char *const level_choices[] = {"error", "warn", "info", "debug", NULL};
+#include "store/store.h"
 
 #define FIELD(member) offsetof(struct config, member)
 
@@ -12,7 +11,7 @@ static const struct pf_option options[] = {
         "Where origins and executors reach this process."},
     {"data", 'd', PF_OPT_STRING, FIELD(data), "DIR", NULL, 0, 0, NULL,
         "Directory of the queue (default: $XDG_STATE_HOME/proxyfetch/orchestrator)."},
-    {"sync", 0, PF_OPT_CHOICE, FIELD(sync), NULL, "full", 0, 0, sync_choices,
+    {"sync", 0, PF_OPT_CHOICE, FIELD(sync), NULL, "full", 0, 0, store_sync_names,
         "full survives power loss, normal any crash of the process."},
     {"lease-ms", 0, PF_OPT_INT, FIELD(lease_ms), "ms", "3000", 100, 600000, NULL,
         "Silence after which an executor counts as lost."},
@@ -37,7 +36,7 @@ static const struct pf_option options[] = {
         "Free disk space below which no new job is taken."},
     {"check", 0, PF_OPT_FLAG, FIELD(check), NULL, NULL, 0, 0, NULL,
         "Read the whole database, say what is wrong with it, and exit."},
-    {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, level_choices,
+    {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, pf_log_level_names,
         "Which lines are written to stderr."},
 };
 

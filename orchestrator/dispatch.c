@@ -165,13 +165,18 @@ static void executor_peer_free(struct executor_peer *peer) {
   free(peer);
 }
 
+/* QUEUE_NO_ANSWER if none came, or one that is none of these. */
+static int answer_read(bool came, const char *const names[], struct pf_slice answer) {
+  int decoded;
+  return came && hop_answer_decode(&decoded, names, answer) == PF_OK ? decoded : QUEUE_NO_ANSWER;
+}
+
 static void execute_done(
     struct http_item *item, int err, struct pf_slice answer, struct pf_slice answer_batch) {
   struct call *call = pf_container_of(item, struct call, item);
   (void)answer_batch;
   if (!err) PF_FAULT("orchestrator.dispatch.after_send");
-  int decoded = QUEUE_NO_ANSWER;
-  if (!err && hop_answer_decode(&decoded, hop_execute_answers, answer)) decoded = QUEUE_NO_ANSWER;
+  int decoded = answer_read(!err, hop_execute_answers, answer);
   use_add(call->executor, call->action.job.origin, -1);
   queue_on_dispatch(call->dispatch->app->queue, &call->action, decoded, app_now_us());
   call_free(call);
@@ -311,9 +316,7 @@ static void status_done(
     struct http_item *item, int err, struct pf_slice answer, struct pf_slice answer_batch) {
   struct call *call = pf_container_of(item, struct call, item);
   (void)answer_batch;
-  int decoded = QUEUE_NO_ANSWER;
-  if (!err && call->origin->itself && hop_answer_decode(&decoded, hop_status_answers, answer))
-    decoded = QUEUE_NO_ANSWER;
+  int decoded = answer_read(!err && call->origin->itself, hop_status_answers, answer);
   queue_on_status(call->dispatch->app->queue, &call->action, decoded, app_now_us());
   call_free(call);
 }
@@ -322,9 +325,7 @@ static void result_done(
     struct http_item *item, int err, struct pf_slice answer, struct pf_slice answer_batch) {
   struct call *call = pf_container_of(item, struct call, item);
   (void)answer_batch;
-  int decoded = QUEUE_NO_ANSWER;
-  if (!err && call->origin->itself && hop_answer_decode(&decoded, hop_result_answers, answer))
-    decoded = QUEUE_NO_ANSWER;
+  int decoded = answer_read(!err && call->origin->itself, hop_result_answers, answer);
   queue_on_delivery(call->dispatch->app->queue, &call->action, decoded, app_now_us());
   call_free(call);
 }

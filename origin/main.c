@@ -26,9 +26,6 @@ struct config {
   struct core_limits limits;
 };
 
-static const char *const sync_names[] = {"full", "normal", NULL};
-static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
-
 #define DAY_MS 86400000
 #define FIELD(name) offsetof(struct config, name)
 static const struct pf_option options[] = {
@@ -42,7 +39,7 @@ static const struct pf_option options[] = {
         "How others reach the internal listener (default: its bound address)."},
     {"data", 'd', PF_OPT_STRING, FIELD(data), "DIR", NULL, 0, 0, NULL,
         "Where the database is (default: proxyfetch/origin in $XDG_STATE_HOME or ~/.local/state)."},
-    {"sync", 0, PF_OPT_CHOICE, FIELD(sync), NULL, "full", 0, 0, sync_names,
+    {"sync", 0, PF_OPT_CHOICE, FIELD(sync), NULL, "full", 0, 0, store_sync_names,
         "full survives power loss; normal survives crashes of the process."},
     {"allow-origin", 0, PF_OPT_LIST, FIELD(allow_origin), "ORIGIN", NULL, 0, 0, NULL,
         "Web pages of this origin may connect, besides our own; may be repeated, * is any."},
@@ -91,7 +88,7 @@ static const struct pf_option options[] = {
         "Read the whole database, say what is wrong with it, and exit."},
     {"restore", 0, PF_OPT_STRING, FIELD(restore), "FILE", NULL, 0, 0, NULL,
         "Put a backup in place of the database, which must not be there, and exit."},
-    {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, log_levels,
+    {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, pf_log_level_names,
         "Least important lines to write."},
 };
 
@@ -167,7 +164,7 @@ static int serve(const struct config *config, const struct pf_log *log, struct p
       .data = data,
       .orchestrator = config->orchestrator,
       .advertise = config->advertise,
-      .sync = config->sync == 0 ? STORE_SYNC_FULL : STORE_SYNC_NORMAL,
+      .sync = (enum store_sync)config->sync,
       .reserve_bytes = config->disk_reserve,
       .allowed_origins = (const char *const *)config->allow_origin.items,
       .allowed_hosts = (const char *const *)config->allow_host.items,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/options.h"
 #include "loop/signals.h"
 #include "server.h"
@@ -17,15 +18,13 @@ struct config {
   int64_t connections_max, head_bytes_max, body_bytes_max, keys_max, idle_ms, drain_ms;
 };
 
-static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
-
 #define FIELD(name) offsetof(struct config, name)
 static const struct pf_option options[] = {
     {"listen", 'l', PF_OPT_ADDR, FIELD(listen), "ADDR:PORT", "localhost:8790", 0, 0, NULL,
         "Where to serve; port 0 takes a free one, localhost means 127.0.0.1 and ::1."},
     {"token", 0, PF_OPT_STRING, FIELD(token), "TEXT", NULL, 0, 0, NULL,
         "Requests must carry this in X-Test-Token or ?token=."},
-    {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, log_levels,
+    {"log-level", 0, PF_OPT_CHOICE, FIELD(log_level), NULL, "info", 0, 0, pf_log_level_names,
         "Least important lines to write; debug shows each request."},
     {"connections-max", 0, PF_OPT_INT, FIELD(connections_max), NULL, "65536", 1, 1000000, NULL,
         "Connections at one time, also bounded by the limit of open files; more are reset."},

@@ -147,16 +147,12 @@ struct fetch {
 
 /* ---- the end ---- */
 
-static void http_on_closed(void *arg) {
-  (void)arg;
-}
-
 static void fetch_end(struct fetch *f, int exit_code) {
   if (f->ended) return;
   f->ended = true;
   f->exit_code = exit_code;
   ws_session_close(&f->ws);
-  if (f->http) http_close(f->http, http_on_closed, NULL);
+  if (f->http) http_close(f->http, NULL, NULL);
 }
 
 static void fetch_fail(struct fetch *f, const char *what, const char *why) {

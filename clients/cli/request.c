@@ -13,15 +13,11 @@ struct request {
   char error[sizeof(((struct http_call *)NULL)->error)];
 };
 
-static void on_closed(void *arg) {
-  (void)arg;
-}
-
 static void on_done(struct http_call *call) {
   struct request *request = call->arg;
   pf_buf_slice(request->body, pf_buf_view(&call->response));
   memcpy(request->error, call->error, sizeof(request->error));
-  http_close(request->http, on_closed, NULL);
+  http_close(request->http, NULL, NULL);
 }
 
 int request_run(const char *method, const char *url, int *ret_status, struct pf_buf *ret_body,

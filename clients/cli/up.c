@@ -24,7 +24,6 @@ struct up_config {
 };
 
 static const char *const sync_names[] = {"full", "normal", NULL};
-static const char *const level_names[] = {"error", "warn", "info", "debug", NULL};
 
 #define FIELD(name) offsetof(struct up_config, name)
 static const struct pf_option up_option_list[] = {
@@ -91,7 +90,7 @@ static const struct pf_option up_option_list[] = {
         .type = PF_OPT_CHOICE,
         .offset = FIELD(log_level),
         .fallback = "info",
-        .choices = level_names,
+        .choices = pf_log_level_names,
         .help = "The least important lines that are shown, of all processes."},
     {.name = "grace-ms",
         .type = PF_OPT_INT,
@@ -207,7 +206,7 @@ static void give_data(struct up *up, struct child *child, const char *part) {
 }
 
 static void give_arguments(struct up *up, struct child *child, enum part part) {
-  child_arg_pair(child, "--log-level", level_names[up->config.log_level]);
+  child_arg_pair(child, "--log-level", pf_log_level_names[up->config.log_level]);
   switch (part) {
   case PART_ENDPOINTS:
     child_arg_listen(child, up->config.test_endpoints);

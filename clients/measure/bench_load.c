@@ -11,7 +11,6 @@
 #include "clients/measure/ws_load.h"
 #include "http/client.h"
 #include "loop/signals.h"
-#include "wire/json.h"
 
 #define TICK_MS 50
 
@@ -45,10 +44,6 @@ struct bench_load {
 
 /* ---- ending ---- */
 
-static void http_on_closed(void *arg) {
-  (void)arg;
-}
-
 static void load_end(struct bench_load *l, int exit_code) {
   if (l->ended) return;
   l->ended = true;
@@ -56,7 +51,7 @@ static void load_end(struct bench_load *l, int exit_code) {
   l->exit_code = exit_code;
   if (l->http_load) http_load_close(l->http_load);
   if (l->ws_load) ws_load_close(l->ws_load);
-  http_close(l->http, http_on_closed, NULL);
+  http_close(l->http, NULL, NULL);
   uv_close((uv_handle_t *)&l->tick, NULL);
   uv_close((uv_handle_t *)&l->due, NULL);
 }
@@ -184,16 +179,10 @@ static void due_on_poll(uv_poll_t *poll, int status, int events) {
 
 /* ---- through an origin ---- */
 
-/* {"status":"ok","role":"origin","pid":123,...} */
 static void health_done(struct http_call *call) {
   struct bench_load *l = call->arg;
-  struct json *root = NULL;
-  int64_t pid;
   if (l->ended) return;
-  if (!call->err && json_parse(&root, pf_buf_view(&call->response), NULL) == PF_OK &&
-      json_type(root) == JSON_OBJECT && json_int(json_get(root, "pid"), 1, INT32_MAX, &pid))
-    proc_add_family(&l->result->procs, (int)pid);
-  json_free(root);
+  if (!call->err) proc_add_answered(&l->result->procs, pf_buf_view(&call->response));
   load_begin(l);
 }
 

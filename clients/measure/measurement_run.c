@@ -12,7 +12,6 @@
 #include "clients/ws/ws_session.h"
 #include "http/client.h"
 #include "loop/signals.h"
-#include "wire/json.h"
 
 #define ACK_EVERY 256   /* events of a session */
 #define ROUND_TRIPS 100 /* and one before them that is not counted */
@@ -59,10 +58,6 @@ static void progress_clear(struct measure *m) {
   m->on_line = false;
 }
 
-static void http_on_closed(void *arg) {
-  (void)arg;
-}
-
 static void measure_end(struct measure *m, int exit_code) {
   if (m->step == STEP_END) return;
   m->step = STEP_END;
@@ -71,7 +66,7 @@ static void measure_end(struct measure *m, int exit_code) {
   if (m->loading) load_done(&m->load);
   m->loading = false;
   ws_session_close(&m->ws);
-  http_close(m->http, http_on_closed, NULL);
+  http_close(m->http, NULL, NULL);
   uv_close((uv_handle_t *)&m->tick, NULL);
 }
 
@@ -322,16 +317,10 @@ static void direct_send(struct measure *m) {
   http_start(m->http, &m->call);
 }
 
-/* {"status":"ok","role":"origin","pid":123,…} */
 static void health_done(struct http_call *call) {
   struct measure *m = call->arg;
-  struct json *root = NULL;
-  int64_t pid;
   if (m->step != STEP_PROCESSES) return;
-  if (!call->err && json_parse(&root, pf_buf_view(&call->response), NULL) == PF_OK &&
-      json_type(root) == JSON_OBJECT && json_int(json_get(root, "pid"), 1, INT32_MAX, &pid))
-    proc_add_family(&m->found->procs, (int)pid);
-  json_free(root);
+  if (!call->err) proc_add_answered(&m->found->procs, pf_buf_view(&call->response));
   measure_next(m);
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "wire/json.h"
 
 #define PROGRAM_PREFIX "proxyfetch-"
 #define FOLDER_MAX 4096
@@ -106,6 +107,16 @@ void proc_add_family(struct proc_set *set, int pid) {
     *set = family;
   else /* several systems were started by hand: whose is whose? */
     (void)proc_add(set, own_role, pid);
+}
+
+/* {"status":"ok","role":"origin","pid":123,...} */
+void proc_add_answered(struct proc_set *set, struct pf_slice health) {
+  struct json *root = NULL;
+  int64_t pid;
+  if (json_parse(&root, health, NULL) == PF_OK && json_type(root) == JSON_OBJECT &&
+      json_int(json_get(root, "pid"), 1, INT32_MAX, &pid))
+    proc_add_family(set, (int)pid);
+  json_free(root);
 }
 
 void proc_sample(struct proc_set *set, int64_t ret_used_ns[PROC_MAX]) {

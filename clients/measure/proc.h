@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
+
 #define PROC_MAX 72
 #define PROC_ROLE_MAX 24
 
@@ -31,6 +33,8 @@ bool proc_add_list(struct proc_set *set, const char *list);
  * same `proxyfetch up` started, or, if all were started by hand, those of the only such system.
  * Adds nothing if pid is not an origin of this machine. */
 void proc_add_family(struct proc_set *set, int pid);
+/* The same with what an origin answers to GET /health; nothing if that names no process. */
+void proc_add_answered(struct proc_set *set, struct pf_slice health);
 /* CPU time since the process began, of all its threads; -1 if it has gone. */
 int64_t proc_cpu_ns(int pid);
 /* Writes the CPU time used by each process since the sample before to ret_used_ns[i]; 0 at first.

@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 
-static const char *const level_names[] = {"error", "warn", "info", "debug"};
+const char *const pf_log_level_names[] = {"error", "warn", "info", "debug", NULL};
 
 /* Appends text with everything but printable ASCII escaped. Returns the new length. */
 static size_t line_escape(char *line, size_t len, size_t max, const char *text) {
@@ -37,7 +37,7 @@ void pf_log(
   int head = snprintf(line, sizeof(line),
       "ts=%04d-%02d-%02dT%02d:%02d:%02d.%03dZ level=%s role=%s event=%s ", tm.tm_year + 1900,
       tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(now_ms % 1000),
-      level_names[level], log->role, event);
+      pf_log_level_names[level], log->role, event);
   size_t len = line_escape(line, (size_t)head, sizeof(line), keys);
   while (len && line[len - 1] == ' ')
     len--;

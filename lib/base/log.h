@@ -15,6 +15,7 @@
 #define PF_LOG_LINE_MAX 2048
 
 enum pf_log_level { PF_LOG_ERROR, PF_LOG_WARN, PF_LOG_INFO, PF_LOG_DEBUG };
+extern const char *const pf_log_level_names[]; /* by level, NULL-terminated: choices of an option */
 
 struct pf_log {
   const char *role;

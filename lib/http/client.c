@@ -253,7 +253,7 @@ static void http_part_closed(struct http *http) {
   void *arg = http->closed_arg;
   free(http);
   curl_global_cleanup();
-  closed(arg);
+  if (closed) closed(arg);
 }
 
 static void http_timer_closed(uv_handle_t *handle) {

@@ -51,8 +51,8 @@ PF_MUST_CHECK int http_new(struct http **ret_http, uv_loop_t *loop);
 void http_start(struct http *http, struct http_call *call);
 /* The call ends with PF_ECANCEL (done is called, later). Harmless if it is not under way. */
 void http_cancel(struct http *http, struct http_call *call);
-/* Cancels all calls, then calls closed; http is gone when it returns. A call started from now on
- * ends with PF_ECANCEL too. */
+/* Cancels all calls, then calls closed (or nothing, if it is NULL); http is gone when it returns. A
+ * call started from now on ends with PF_ECANCEL too. */
 void http_close(struct http *http, void (*closed)(void *arg), void *arg);
 
 /* Work to be done once at the end of the present turn, however often it is asked for: what many

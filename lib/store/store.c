@@ -11,6 +11,8 @@
 #define NS_PER_US INT64_C(1000)
 #define NS_PER_MS INT64_C(1000000)
 
+const char *const store_sync_names[] = {"full", "normal", NULL};
+
 /* -- results ------------------------------------------------------------------------------------
  */
 

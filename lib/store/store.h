@@ -33,6 +33,7 @@ enum store_sync {
   STORE_SYNC_FULL,   /* an acknowledged commit survives power loss */
   STORE_SYNC_NORMAL, /* survives any process crash; a power loss may lose the last ones, in order */
 };
+extern const char *const store_sync_names[]; /* NULL-terminated: choices of an option */
 
 struct store_schema {
   uint32_t application_id;       /* PRAGMA application_id: tells our file from a foreign one */

@@ -2,6 +2,11 @@
 
 #include "web/conn.h"
 
+void web_handle_gone(struct web *web) {
+  PF_ASSERT(web->handles > 0);
+  if (--web->handles == 0) web->finish(web);
+}
+
 /* ---- ids ---- */
 
 static bool node_has_id(const struct pf_map_node *node, const void *key) {
@@ -36,7 +41,9 @@ void conn_enter(struct conn *c, enum conn_phase phase) {
   pf_list_push(&c->listener->phases[phase], &c->link);
 }
 
-void conn_init(struct conn *c, struct web_listener *listener, enum conn_phase phase) {
+void conn_init(struct conn *c, const struct conn_kind *kind, struct web_listener *listener,
+    enum conn_phase phase) {
+  c->kind = kind;
   c->listener = listener;
   c->phase = phase;
   pf_list_init(&c->link);
@@ -53,13 +60,6 @@ void conn_done(struct conn *c) {
   PF_ASSERT(c->listener->connections > 0);
   c->listener->connections--;
   c->listener->web->stats.connections--;
-}
-
-static void conn_expire(struct conn *c) {
-  if (conn_is_socket(c))
-    socket_expire(pf_container_of(c, struct socket, base));
-  else
-    httpd_expire(pf_container_of(c, struct httpd_conn, base));
 }
 
 /* ---- what waits for clients ---- */
@@ -82,24 +82,12 @@ void conn_give_up(int fd) {
   (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none)); /* else it takes longer */
 }
 
-/* Calls no handler of the application: it may be what called us. */
-static void conn_stall(struct conn *c) {
-  if (conn_is_socket(c)) {
-    socket_stall(pf_container_of(c, struct socket, base));
-  } else {
-    struct httpd_conn *http = pf_container_of(c, struct httpd_conn, base);
-    c->listener->web->stats.slow_readers++;
-    conn_give_up(http->fd);
-    httpd_close(http);
-  }
-}
-
 void conn_make_room(struct conn *c) {
   struct web_listener *l = c->listener;
   while (l->unread_bytes > l->config.limits.unread_max) {
     struct conn *oldest = pf_container_of(l->unread.next, struct conn, unread);
     if (oldest == c) return; /* its own limits bound it */
-    conn_stall(oldest);
+    oldest->kind->stall(oldest);
   }
 }
 
@@ -107,17 +95,8 @@ static void conn_stall_timers(struct web_listener *l, uint64_t now_ms) {
   while (!pf_list_empty(&l->unread)) {
     struct conn *c = pf_container_of(l->unread.next, struct conn, unread);
     if (now_ms - c->unread_ms < (uint64_t)l->config.limits.stall_s * 1000) break;
-    conn_stall(c);
+    c->kind->stall(c);
   }
-}
-
-/* A body may come slowly, but not so slowly that holding many connections costs nothing. */
-static bool body_too_slow(const struct conn *c, uint64_t now_ms) {
-  const struct web_limits *limits = &c->listener->config.limits;
-  uint64_t ms = now_ms - c->since_ms, grace_ms = (uint64_t)limits->body_grace_s * 1000;
-  if (ms <= grace_ms) return false;
-  size_t received = httpd_body_received(pf_container_of(c, const struct httpd_conn, base));
-  return received < (ms - grace_ms) * limits->body_bytes_per_s / 1000;
 }
 
 void conn_timers(struct web_listener *l, uint64_t now_ms) {
@@ -134,12 +113,8 @@ void conn_timers(struct web_listener *l, uint64_t now_ms) {
       struct conn *c = pf_container_of(phase->next, struct conn, link);
       if (now_ms - c->since_ms < (uint64_t)timers[i].after_s * 1000)
         break; /* the rest is younger */
-      conn_expire(c);
+      c->kind->expire(c);
     }
-  }
-  PF_LIST_EACH(it, &l->phases[CONN_BODY]) {
-    struct conn *c = pf_container_of(it, struct conn, link);
-    if (body_too_slow(c, now_ms)) conn_expire(c);
   }
   conn_stall_timers(l, now_ms);
 }

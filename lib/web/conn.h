@@ -1,5 +1,12 @@
-/* Inside of the web server. Every accepted connection is an HTTP connection (httpd.c), which reads
- * and writes its socket itself. One that asks for WebSocket is handed to libwebsockets (socket.c).
+/* Inside of the web server: what it is, and what all connections have, whatever they speak. Every
+ * accepted connection is an HTTP connection (httpd.h), which reads and writes its socket itself.
+ * One that asks for WebSocket is handed to libwebsockets (socket.h).
+ *
+ *   server ──► httpd ──► socket ──► conn
+ *                |                          each calls only what is to the right of it or below
+ *                '────► guard, response
+ *
+ * What conn has to do to a connection, it does through the kind of it.
  *
  * lws 4.1.6 is not trusted with HTTP: a request with a body and another one behind it, in one
  * segment, make it turn in a circle for good, and it can neither answer 431 nor see bare LF. It
@@ -12,8 +19,6 @@
  * Limits     those of the listener */
 #ifndef PF_WEB_CONN_H
 #define PF_WEB_CONN_H
-
-#include <libwebsockets.h>
 
 #include "base/arena.h"
 #include "base/list.h"
@@ -50,6 +55,20 @@ enum conn_phase {
   CONN_PHASES
 };
 
+struct conn;
+struct lws_context;
+struct lws_vhost;
+struct socket;
+
+/* How a connection meets what all of them may meet. */
+struct conn_kind {
+  void (*expire)(struct conn *c); /* the time of its phase is up */
+  /* Its client takes nothing of what waits for it. Calls no handler of the application: it may be
+   * what called us. */
+  void (*stall)(struct conn *c);
+  void (*stop)(struct conn *c); /* the server is stopping */
+};
+
 struct web_listener {
   struct pf_list link;
   struct web *web;
@@ -79,12 +98,13 @@ struct web {
   struct pf_buf scratch;   /* an answer while it is put together */
   struct pf_arena arena;   /* decoded paths */
   struct socket *adopting; /* lws calls back before it has told us the wsi */
-  struct pf_list ready;    /* httpd_conn.ready: answered, with the next request already read */
+  struct pf_list ready;    /* of httpd: answered, with the next request already read */
   struct web_stats stats;
   uv_timer_t tick;
   uv_idle_t soon; /* runs while ready is not empty; in the end it counts turns */
   unsigned turns;
-  unsigned handles; /* uv handles of ours that are open */
+  unsigned handles;                /* uv handles of ours that are open */
+  void (*finish)(struct web *web); /* when none of them is left */
   enum web_stage stage;
   uint64_t close_at_ms;
   void (*closed)(void *arg);
@@ -93,10 +113,10 @@ struct web {
 
 /* A handle of ours has been closed. */
 void web_handle_gone(struct web *web);
-void web_on_soon(uv_idle_t *soon);
 
 /* What both kinds have. */
 struct conn {
+  const struct conn_kind *kind;
   struct pf_map_node node; /* in web.ids while id is not 0 */
   uint64_t id;
   struct pf_list link; /* in listener->phases[phase] */
@@ -113,7 +133,8 @@ static inline bool conn_is_socket(const struct conn *c) {
 }
 
 /* The connection is in a phase and counted until conn_done(). */
-void conn_init(struct conn *c, struct web_listener *listener, enum conn_phase phase);
+void conn_init(struct conn *c, const struct conn_kind *kind, struct web_listener *listener,
+    enum conn_phase phase);
 void conn_done(struct conn *c);
 void conn_enter(struct conn *c, enum conn_phase phase);
 /* Gives the connection a new id, under which conn_find() finds it until conn_release(). */
@@ -128,71 +149,5 @@ void conn_make_room(struct conn *c);
 void conn_give_up(int fd);
 /* Acts on all whose time is up. */
 void conn_timers(struct web_listener *l, uint64_t now_ms);
-
-/* ---- httpd.c ---- */
-
-struct httpd_conn {
-  struct conn base;
-  struct pf_list ready;
-  uv_poll_t poll;
-  int fd;           /* -1: closed, the poll handle is on its way out */
-  int events;       /* asked of poll */
-  struct pf_buf in; /* what has come and has not been handled */
-  size_t scanned;   /* of in, by head_find_end */
-  size_t head_len;  /* of the request at the beginning of in, 0 while its head is incomplete */
-  size_t body_len;
-  bool feeding; /* feed is at work and will go on by itself */
-  bool last_request;
-  bool head_only;
-  struct pf_buf out; /* the part of an answer that the kernel has not taken */
-  size_t out_at;
-};
-
-void httpd_open(struct web_listener *l, int fd);
-void httpd_close(struct httpd_conn *c);
-/* Closes when the client has seen what was sent. */
-void httpd_linger(struct httpd_conn *c);
-void httpd_watch(struct httpd_conn *c, int events);
-/* The answer is on its way: what comes next. */
-void httpd_answered(struct httpd_conn *c);
-void httpd_expire(struct httpd_conn *c);
-void httpd_run_ready(struct web *web);
-size_t httpd_body_received(const struct httpd_conn *c);
-
-/* ---- response.c ---- */
-
-void response_send(struct httpd_conn *c, const struct web_response *r);
-void response_continue(struct httpd_conn *c);
-/* Answers with an error of this layer and closes. */
-void response_refuse(struct httpd_conn *c, int status, const char *code, const char *message);
-/* The same with the words that belong to the status. */
-void response_refuse_status(struct httpd_conn *c, int status);
-
-/* ---- socket.c ---- */
-
-struct socket {
-  struct conn base;
-  struct lws *wsi;
-  struct pf_buf in;  /* a message in fragments */
-  struct pf_buf out; /* LWS_PRE bytes of room, then frames; or empty */
-  size_t out_at;     /* what lies before has been written */
-  bool established;
-  bool writing;    /* WRITEABLE has been asked for */
-  bool frame_open; /* more of the current frame is to come */
-  bool closing;    /* a close frame is in the outbox, or behind it, or has come */
-  unsigned fragments;
-};
-
-extern const struct lws_protocols socket_protocols[];
-
-/* Asks the application. Returns 0 and a socket without connection, or the status that refuses. */
-int socket_new(struct web_listener *l, struct pf_slice path, struct socket **ret_socket);
-/* Connects it with fd, which lws owns from here on. early are bytes that came behind the head. */
-void socket_adopt(
-    struct socket *s, int fd, struct pf_slice key, bool subprotocol, struct pf_slice early);
-void socket_expire(struct socket *s);
-/* Gives up a client that does not read: it is told so, should it ever read again. */
-void socket_stall(struct socket *s);
-void socket_close(struct socket *s, int code, const char *reason);
 
 #endif

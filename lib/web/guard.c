@@ -118,3 +118,100 @@ bool guard_ws_key(struct pf_slice key) {
   }
   return true;
 }
+
+/* ---- a whole head ---- */
+
+static const struct refusal nothing = {0};
+
+/* What a page in a browser may not do. */
+static struct refusal check_browser(
+    const struct head *head, const struct web_listener_config *config) {
+  struct pf_slice host, origin, type = {0};
+  if (!head_field(head, "host", &host) || !guard_host_known(host, config->allowed_hosts))
+    return (struct refusal){403, "host_refused", "this Host is not known here; see --allow-host"};
+  bool reads = head->method == WEB_GET || head->method == WEB_HEAD || head->method == WEB_OPTIONS;
+  if (reads && !guard_wants_websocket(head)) return nothing;
+  if (head_field(head, "origin", &origin) &&
+      !guard_origin_allowed(origin, host, config->allowed_origins))
+    return (struct refusal){
+        403, "origin_refused", "pages of this Origin may not do that; see --allow-origin"};
+  if (head->method != WEB_POST && head->method != WEB_PUT) return nothing;
+  (void)head_field(head, "content-type", &type);
+  if (guard_type_is_json(type)) return nothing;
+  return (struct refusal){415, "unsupported_media_type", "send Content-Type: application/json"};
+}
+
+/* Where the body ends. Two readings of that are a way to smuggle a second request. */
+static struct refusal check_framing(const struct head *head, size_t body_max, size_t *ret_len) {
+  struct pf_slice value;
+  uint64_t length = 0;
+  if (head_field(head, "transfer-encoding", &value))
+    return (struct refusal){400, "bad_request", "send a Content-Length, not a Transfer-Encoding"};
+  if (head_field(head, "content-length", &value)) {
+    if (head_field_count(head, "content-length") != 1 || !guard_content_length(value, &length))
+      return (struct refusal){400, "bad_request", "Content-Length must be one number"};
+  } else if (head->method == WEB_POST || head->method == WEB_PUT) {
+    return (struct refusal){411, "length_required", "a Content-Length is required"};
+  }
+  if (length > body_max)
+    return (struct refusal){413, "too_large", "the body is larger than this server takes"};
+  *ret_len = (size_t)length;
+  return nothing;
+}
+
+struct refusal guard_head(
+    const struct head *head, const struct web_listener_config *config, size_t *ret_body_len) {
+  struct pf_slice host;
+  size_t body_len;
+  if (head_field_count(head, "host") != 1 || !head_field(head, "host", &host) || host.len == 0)
+    return (struct refusal){400, "bad_request", "one Host header is required"};
+  struct refusal no = check_framing(head, config->limits.body_max, &body_len);
+  if (!no.status && config->browser_guard) no = check_browser(head, config);
+  if (!no.status) *ret_body_len = body_len;
+  return no;
+}
+
+struct refusal guard_upgrade(const struct head *head, size_t body_len, struct pf_slice *ret_key) {
+  struct pf_slice version = {0}, connection = {0}, key, protocol;
+  (void)head_field(head, "connection", &connection);
+  (void)head_field(head, "sec-websocket-version", &version);
+  if (!pf_slice_is(version, "13"))
+    return (struct refusal){
+        426, "bad_websocket_version", "only version 13 of WebSocket is spoken here"};
+  bool well_formed = head->method == WEB_GET && !head->old && body_len == 0 &&
+                     guard_list_has(connection, "upgrade") &&
+                     head_field_count(head, "sec-websocket-key") == 1 &&
+                     head_field(head, "sec-websocket-key", &key) && guard_ws_key(key);
+  if (!well_formed) return (struct refusal){400, "bad_request", "this upgrade is malformed"};
+  if (head_field(head, "sec-websocket-protocol", &protocol) &&
+      !guard_list_has(protocol, WEB_SUBPROTOCOL))
+    return (struct refusal){400, "bad_request", "the only subprotocol is " WEB_SUBPROTOCOL};
+  *ret_key = key;
+  return nothing;
+}
+
+struct refusal guard_refusal_of(int status) {
+  switch (status) {
+  case 404:
+    return (struct refusal){404, "not_found", "there is no WebSocket under this path"};
+  case 431:
+    return (struct refusal){431, "head_too_large", "the head of the request is too large"};
+  case 505:
+    return (struct refusal){505, "bad_http_version", "HTTP/1.1 is spoken here"};
+  case 503:
+    return (struct refusal){503, "closing", "no more sockets now"};
+  default:
+    return (struct refusal){status, "bad_request", "the request is malformed"};
+  }
+}
+
+bool guard_wants_websocket(const struct head *head) {
+  struct pf_slice upgrade;
+  return head_field(head, "upgrade", &upgrade) && guard_list_has(upgrade, "websocket");
+}
+
+bool guard_is_last(const struct head *head) {
+  struct pf_slice connection = {0};
+  (void)head_field(head, "connection", &connection);
+  return head->old || guard_list_has(connection, "close");
+}

@@ -1,8 +1,8 @@
-/* Rules about request headers that protect from browsers and from requests that two servers would
- * read differently. Decisions only; request.c acts on them.
+/* Rules about request heads that protect from browsers and from requests that two servers would
+ * read differently. Decisions only; httpd.c acts on them.
  *
  * Threads    pure
- * Ownership  none
+ * Ownership  A refusal is made of literals.
  * Ordering   none
  * Limits     none */
 #ifndef PF_WEB_GUARD_H
@@ -12,6 +12,29 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "web/head.h"
+#include "web/web.h"
+
+/* ---- a whole head ---- */
+
+struct refusal {
+  int status; /* of HTTP; 0: nothing is refused */
+  const char *code, *message;
+};
+
+/* What a head says that head_parse() has taken. ret_body_len is written if nothing is refused. */
+struct refusal guard_head(
+    const struct head *head, const struct web_listener_config *config, size_t *ret_body_len);
+/* Is this an upgrade that lws will accept? It is to refuse nothing by itself. ret_key has
+ * GUARD_WS_KEY_LEN bytes of the head. */
+struct refusal guard_upgrade(const struct head *head, size_t body_len, struct pf_slice *ret_key);
+/* The words for a status that head.h or the application refuses with. */
+struct refusal guard_refusal_of(int status);
+bool guard_wants_websocket(const struct head *head);
+/* The client will send no further request on this connection. */
+bool guard_is_last(const struct head *head);
+
+/* ---- values ---- */
 
 /* One to ten digits and nothing else. */
 bool guard_content_length(struct pf_slice value, uint64_t *ret_length);

@@ -1,14 +1,37 @@
-/* HTTP connections: reading requests, handing them over, and the life of the connection. */
+#include "web/httpd.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "web/conn.h"
 #include "web/guard.h"
+#include "web/response.h"
+#include "web/socket.h"
 
 enum { BODY_TRUST = 1 << 20 }; /* memory taken for a body on the word of its Content-Length */
+
+struct httpd_conn {
+  struct conn base;
+  struct pf_list ready;
+  uv_poll_t poll;
+  int fd;           /* -1: closed, the poll handle is on its way out */
+  int events;       /* asked of poll */
+  struct pf_buf in; /* what has come and has not been handled */
+  size_t scanned;   /* of in, by head_find_end */
+  size_t head_len;  /* of the request at the beginning of in, 0 while its head is incomplete */
+  size_t body_len;
+  bool feeding; /* feed is at work and will go on by itself */
+  bool last_request;
+  bool head_only;
+  struct pf_buf out; /* the part of an answer that the kernel has not taken */
+  size_t out_at;
+};
+
+static struct httpd_conn *httpd_of(struct conn *c) {
+  return pf_container_of(c, struct httpd_conn, base);
+}
 
 static struct web *web_of(const struct httpd_conn *c) {
   return c->base.listener->web;
@@ -18,21 +41,7 @@ static struct web *web_of(const struct httpd_conn *c) {
 
 static void httpd_on_event(uv_poll_t *poll, int status, int events);
 
-void httpd_open(struct web_listener *l, int fd) {
-  struct httpd_conn *c = pf_alloc(sizeof(*c));
-  int err = uv_poll_init(l->web->loop, &c->poll, fd);
-  PF_ASSERT(err == 0); /* a fresh socket that nobody else polls */
-  l->web->handles++;
-  c->poll.data = c;
-  c->fd = fd;
-  pf_list_init(&c->ready);
-  pf_buf_init(&c->in, HEAD_MAX + l->config.limits.body_max + WEB_IO_BYTES);
-  pf_buf_init(&c->out, PF_BUF_MAX_DEFAULT);
-  conn_init(&c->base, l, CONN_HEADER);
-  httpd_watch(c, UV_READABLE);
-}
-
-void httpd_watch(struct httpd_conn *c, int events) {
+static void httpd_watch(struct httpd_conn *c, int events) {
   if (c->events == events) return;
   c->events = events;
   if (events)
@@ -66,11 +75,12 @@ static int httpd_detach(struct httpd_conn *c) {
   return fd;
 }
 
-void httpd_close(struct httpd_conn *c) {
+static void httpd_close(struct httpd_conn *c) {
   if (c->fd >= 0) close(httpd_detach(c));
 }
 
-void httpd_linger(struct httpd_conn *c) {
+/* Closes when the client has seen what was sent. */
+static void httpd_linger(struct httpd_conn *c) {
   conn_release(&c->base);
   drop_input(c);
   pf_list_del(&c->ready);
@@ -80,85 +90,94 @@ void httpd_linger(struct httpd_conn *c) {
   httpd_watch(c, UV_READABLE);
 }
 
-void httpd_expire(struct httpd_conn *c) {
-  bool begun = c->in.len > 0;
-  if (c->base.phase == CONN_HEADER) c->head_only = false;
-  if (c->base.phase == CONN_BODY || (c->base.phase == CONN_HEADER && begun))
-    response_refuse(c, 408, "timeout", "the request came too slowly");
-  else
+/* ---- answering: at once and in one write; only what the kernel does not take waits ---- */
+
+static void httpd_on_soon(uv_idle_t *soon);
+
+/* The answer is on its way: what comes next. */
+static void httpd_answered(struct httpd_conn *c) {
+  if (c->last_request) {
+    httpd_linger(c);
+    return;
+  }
+  conn_enter(&c->base, CONN_IDLE);
+  httpd_watch(c, UV_READABLE);
+  if (c->feeding || c->in.len == 0) return;
+  /* The next request is here already. Not at once: this may be inside of a handler. */
+  struct web *web = web_of(c);
+  if (pf_list_empty(&c->ready)) pf_list_push(&web->ready, &c->ready);
+  uv_idle_start(&web->soon, httpd_on_soon);
+}
+
+/* The number of bytes that the kernel took, or -1: the connection is broken. */
+static ssize_t httpd_write(const struct httpd_conn *c, const char *data, size_t len) {
+  ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+  return n;
+}
+
+static void httpd_send(struct httpd_conn *c, const struct web_response *r) {
+  struct pf_buf *scratch = &c->base.listener->web->scratch;
+  response_compose(scratch, r, c->head_only, c->last_request);
+  ssize_t n = scratch->err ? -1 : httpd_write(c, scratch->data, scratch->len);
+  if (n < 0) {
+    httpd_close(c); /* also an answer that cannot be built ends like this */
+  } else if ((size_t)n == scratch->len) {
+    httpd_answered(c);
+  } else {
+    pf_buf_done(&c->out);
+    c->out = *scratch;
+    c->out_at = (size_t)n;
+    pf_buf_init(scratch, PF_BUF_MAX_DEFAULT);
+    conn_enter(&c->base, CONN_RESPOND);
+    httpd_watch(c, UV_WRITABLE);
+    conn_unread(&c->base, c->out.len - c->out_at);
+    conn_make_room(&c->base);
+    return;
+  }
+  if (scratch->cap > WEB_IO_BYTES) pf_buf_done(scratch);
+}
+
+static void httpd_continue(struct httpd_conn *c) {
+  ssize_t n = httpd_write(c, c->out.data + c->out_at, c->out.len - c->out_at);
+  if (n < 0) {
     httpd_close(c);
+    return;
+  }
+  c->out_at += (size_t)n;
+  conn_unread(&c->base, c->out.len - c->out_at);
+  if (c->out_at < c->out.len) return;
+  pf_buf_done(&c->out);
+  c->out_at = 0;
+  httpd_answered(c);
 }
 
-size_t httpd_body_received(const struct httpd_conn *c) {
-  return c->in.len - c->head_len;
+void web_respond(struct web *web, uint64_t request, const struct web_response *response) {
+  struct conn *c = conn_find(web, request);
+  if (!c) return;
+  PF_ASSERT(c->phase == CONN_WAIT);
+  conn_release(c);
+  httpd_send(httpd_of(c), response);
 }
 
-/* ---- checks of a head ---- */
-
-/* What a page in a browser may not do. */
-static bool check_browser(struct httpd_conn *c, const struct head *head, bool upgrade) {
-  const struct web_listener_config *config = &c->base.listener->config;
-  struct pf_slice host, origin, type = {0};
-  if (!head_field(head, "host", &host) || !guard_host_known(host, config->allowed_hosts)) {
-    response_refuse(c, 403, "host_refused", "this Host is not known here; see --allow-host");
-    return false;
-  }
-  bool reads = head->method == WEB_GET || head->method == WEB_HEAD || head->method == WEB_OPTIONS;
-  if (reads && !upgrade) return true;
-  if (head_field(head, "origin", &origin) &&
-      !guard_origin_allowed(origin, host, config->allowed_origins)) {
-    response_refuse(
-        c, 403, "origin_refused", "pages of this Origin may not do that; see --allow-origin");
-    return false;
-  }
-  if (head->method != WEB_POST && head->method != WEB_PUT) return true;
-  (void)head_field(head, "content-type", &type);
-  if (guard_type_is_json(type)) return true;
-  response_refuse(c, 415, "unsupported_media_type", "send Content-Type: application/json");
-  return false;
+void web_respond_error(
+    struct web *web, uint64_t request, int status, const char *code, const char *message) {
+  char body[RESPONSE_ERROR_MAX];
+  web_respond(web, request,
+      &(struct web_response){.status = status,
+          .content_type = "application/json",
+          .body = response_error(body, code, message)});
 }
 
-/* Where the body ends. Two readings of that are a way to smuggle a second request. */
-static bool check_framing(struct httpd_conn *c, const struct head *head) {
-  struct pf_slice value;
-  uint64_t length = 0;
-  if (head_field(head, "transfer-encoding", &value)) {
-    response_refuse(c, 400, "bad_request", "send a Content-Length, not a Transfer-Encoding");
-    return false;
-  }
-  if (head_field(head, "content-length", &value)) {
-    if (head_field_count(head, "content-length") != 1 || !guard_content_length(value, &length)) {
-      response_refuse(c, 400, "bad_request", "Content-Length must be one number");
-      return false;
-    }
-  } else if (head->method == WEB_POST || head->method == WEB_PUT) {
-    response_refuse(c, 411, "length_required", "a Content-Length is required");
-    return false;
-  }
-  if (length > c->base.listener->config.limits.body_max) {
-    response_refuse(c, 413, "too_large", "the body is larger than this server takes");
-    return false;
-  }
-  c->body_len = (size_t)length;
-  return true;
-}
-
-static bool wants_websocket(const struct head *head) {
-  struct pf_slice upgrade;
-  return head_field(head, "upgrade", &upgrade) && guard_list_has(upgrade, "websocket");
-}
-
-static bool check_head(struct httpd_conn *c, const struct head *head) {
-  struct pf_slice host, connection = {0};
-  (void)head_field(head, "connection", &connection);
-  c->head_only = head->method == WEB_HEAD;
-  c->last_request = head->old || guard_list_has(connection, "close");
-  if (head_field_count(head, "host") != 1 || !head_field(head, "host", &host) || host.len == 0) {
-    response_refuse(c, 400, "bad_request", "one Host header is required");
-    return false;
-  }
-  if (!check_framing(c, head)) return false;
-  return !c->base.listener->config.browser_guard || check_browser(c, head, wants_websocket(head));
+/* Answers with an error of this layer and closes. */
+static void refuse(struct httpd_conn *c, struct refusal no) {
+  char body[RESPONSE_ERROR_MAX];
+  web_of(c)->stats.refused++;
+  c->last_request = true; /* where the next one begins is not certain any more */
+  httpd_send(c, &(struct web_response){.status = no.status,
+                    .content_type = "application/json",
+                    .extra_headers = no.status == 426 ? "sec-websocket-version: 13\r\n" : NULL,
+                    .body = response_error(body, no.code, no.message)});
 }
 
 /* ---- handing over ---- */
@@ -169,7 +188,7 @@ static bool decode_path(struct httpd_conn *c, const struct head *head, struct pf
   char *path = pf_arena_alloc(arena, head->target.len);
   size_t len;
   if (!head_path(head, path, &len)) {
-    response_refuse(c, 400, "bad_request", "the path is malformed");
+    refuse(c, (struct refusal){400, "bad_request", "the path is malformed"});
     return false;
   }
   *ret_path = pf_slice(path, len);
@@ -193,44 +212,24 @@ static void dispatch(struct httpd_conn *c, const struct head *head, struct pf_sl
   handlers->on_request(handlers->arg, &request);
 }
 
-/* Is this an upgrade that lws will accept? It is to refuse nothing by itself. */
-static bool check_upgrade(struct httpd_conn *c, const struct head *head, struct pf_slice *ret_key) {
-  struct pf_slice version = {0}, connection = {0}, protocol;
-  (void)head_field(head, "connection", &connection);
-  (void)head_field(head, "sec-websocket-version", &version);
-  if (!pf_slice_is(version, "13")) {
-    response_refuse(c, 426, "bad_websocket_version", "only version 13 of WebSocket is spoken here");
-    return false;
-  }
-  bool well_formed = head->method == WEB_GET && !head->old && c->body_len == 0 &&
-                     guard_list_has(connection, "upgrade") &&
-                     head_field_count(head, "sec-websocket-key") == 1 &&
-                     head_field(head, "sec-websocket-key", ret_key) && guard_ws_key(*ret_key);
-  if (!well_formed) {
-    response_refuse(c, 400, "bad_request", "this upgrade is malformed");
-    return false;
-  }
-  if (head_field(head, "sec-websocket-protocol", &protocol) &&
-      !guard_list_has(protocol, WEB_SUBPROTOCOL)) {
-    response_refuse(c, 400, "bad_request", "the only subprotocol is " WEB_SUBPROTOCOL);
-    return false;
-  }
-  return true;
-}
-
 /* The connection leaves for lws, or is refused. early are bytes behind the head. */
 static void upgrade(struct httpd_conn *c, const struct head *head, struct pf_slice early) {
   struct web_listener *l = c->base.listener;
   struct pf_slice key, path, protocol;
-  if (!check_upgrade(c, head, &key) || !decode_path(c, head, &path)) return;
+  struct refusal no = guard_upgrade(head, c->body_len, &key);
+  if (no.status) {
+    refuse(c, no);
+    return;
+  }
+  if (!decode_path(c, head, &path)) return;
   if (l->fds[0] < 0) {
-    response_refuse(c, 503, "closing", "this server is stopping");
+    refuse(c, (struct refusal){503, "closing", "this server is stopping"});
     return;
   }
   struct socket *s;
   int status = socket_new(l, path, &s);
   if (status) {
-    response_refuse_status(c, status);
+    refuse(c, guard_refusal_of(status));
     return;
   }
   bool subprotocol = head_field(head, "sec-websocket-protocol", &protocol);
@@ -266,10 +265,16 @@ static bool read_head(struct httpd_conn *c, const char *data, size_t len) {
   int status = end < 0 ? -end : head_parse(head, data, (size_t)end);
   if (status) {
     c->head_only = false;
-    response_refuse_status(c, status);
+    refuse(c, guard_refusal_of(status));
     return false;
   }
-  if (!check_head(c, head)) return false;
+  c->head_only = head->method == WEB_HEAD;
+  c->last_request = guard_is_last(head);
+  struct refusal no = guard_head(head, &c->base.listener->config, &c->body_len);
+  if (no.status) {
+    refuse(c, no);
+    return false;
+  }
   c->head_len = (size_t)end;
   if (len - c->head_len >= c->body_len) return true;
   say_continue(c, head);
@@ -286,7 +291,7 @@ static size_t consume(struct httpd_conn *c, const char *data, size_t len) {
     size_t have = len - at, whole = c->head_len + c->body_len;
     const struct head *head = &web_of(c)->head;
     if (have < whole) break;
-    if (wants_websocket(head)) {
+    if (guard_wants_websocket(head)) {
       upgrade(c, head, pf_slice(request + whole, have - whole));
       break;
     }
@@ -364,7 +369,7 @@ static void httpd_on_event(uv_poll_t *poll, int status, int events) {
     httpd_close(c);
     return;
   }
-  if ((events & UV_WRITABLE) && c->base.phase == CONN_RESPOND) response_continue(c);
+  if ((events & UV_WRITABLE) && c->base.phase == CONN_RESPOND) httpd_continue(c);
   if (!(events & UV_READABLE) || c->fd < 0) return;
   switch (c->base.phase) {
   case CONN_WAIT:
@@ -380,28 +385,69 @@ static void httpd_on_event(uv_poll_t *poll, int status, int events) {
   }
 }
 
-/* ---- between two requests ---- */
-
-void httpd_answered(struct httpd_conn *c) {
-  if (c->last_request) {
-    httpd_linger(c);
-    return;
-  }
-  conn_enter(&c->base, CONN_IDLE);
-  httpd_watch(c, UV_READABLE);
-  if (c->feeding || c->in.len == 0) return;
-  /* The next request is here already. Not at once: this may be inside of a handler. */
-  struct web *web = web_of(c);
-  if (pf_list_empty(&c->ready)) pf_list_push(&web->ready, &c->ready);
-  uv_idle_start(&web->soon, web_on_soon);
-}
-
-void httpd_run_ready(struct web *web) {
+static void httpd_on_soon(uv_idle_t *soon) {
+  struct web *web = soon->data;
+  uv_idle_stop(soon);
   struct pf_list now;
   pf_list_init(&now);
   pf_list_splice(&now, &web->ready);
   while (!pf_list_empty(&now)) {
     struct httpd_conn *c = pf_container_of(pf_list_pop(&now), struct httpd_conn, ready);
     feed(c, NULL, 0);
+  }
+}
+
+/* ---- what may become of a connection ---- */
+
+static void httpd_expire(struct conn *base) {
+  struct httpd_conn *c = httpd_of(base);
+  bool begun = c->in.len > 0;
+  if (c->base.phase == CONN_HEADER) c->head_only = false;
+  if (c->base.phase == CONN_BODY || (c->base.phase == CONN_HEADER && begun))
+    refuse(c, (struct refusal){408, "timeout", "the request came too slowly"});
+  else
+    httpd_close(c);
+}
+
+static void httpd_stall(struct conn *base) {
+  web_of(httpd_of(base))->stats.slow_readers++;
+  conn_give_up(httpd_of(base)->fd);
+  httpd_close(httpd_of(base));
+}
+
+static void httpd_stop(struct conn *base) {
+  httpd_close(httpd_of(base));
+}
+
+static const struct conn_kind httpd_kind = {
+    .expire = httpd_expire, .stall = httpd_stall, .stop = httpd_stop};
+
+void httpd_open(struct web_listener *l, int fd) {
+  struct httpd_conn *c = pf_alloc(sizeof(*c));
+  int err = uv_poll_init(l->web->loop, &c->poll, fd);
+  PF_ASSERT(err == 0); /* a fresh socket that nobody else polls */
+  l->web->handles++;
+  c->poll.data = c;
+  c->fd = fd;
+  pf_list_init(&c->ready);
+  pf_buf_init(&c->in, HEAD_MAX + l->config.limits.body_max + WEB_IO_BYTES);
+  pf_buf_init(&c->out, PF_BUF_MAX_DEFAULT);
+  conn_init(&c->base, &httpd_kind, l, CONN_HEADER);
+  httpd_watch(c, UV_READABLE);
+}
+
+/* A body may come slowly, but not so slowly that holding many connections costs nothing. */
+static bool body_too_slow(const struct httpd_conn *c, uint64_t now_ms) {
+  const struct web_limits *limits = &c->base.listener->config.limits;
+  uint64_t ms = now_ms - c->base.since_ms, grace_ms = (uint64_t)limits->body_grace_s * 1000;
+  if (ms <= grace_ms) return false;
+  size_t received = c->in.len - c->head_len;
+  return received < (ms - grace_ms) * limits->body_bytes_per_s / 1000;
+}
+
+void httpd_timers(struct web_listener *l, uint64_t now_ms) {
+  PF_LIST_EACH(it, &l->phases[CONN_BODY]) {
+    struct httpd_conn *c = pf_container_of(it, struct httpd_conn, base.link);
+    if (body_too_slow(c, now_ms)) httpd_expire(&c->base);
   }
 }

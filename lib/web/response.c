@@ -1,12 +1,7 @@
-/* HTTP: answers. They leave at once and in one write; only what the kernel does not take waits. */
-#include <errno.h>
+#include "web/response.h"
+
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-
-#include "web/conn.h"
-
-enum { ERROR_BODY = 1024 };
 
 static const struct {
   int status;
@@ -30,8 +25,7 @@ static bool status_has_body(int status) {
   return status >= 200 && status != 204 && status != 304;
 }
 
-static void response_compose(
-    struct pf_buf *out, const struct httpd_conn *c, const struct web_response *r) {
+void response_compose(struct pf_buf *out, const struct web_response *r, bool head_only, bool last) {
   char head[128];
   int len = snprintf(head, sizeof(head), "HTTP/1.1 %d %s\r\n", r->status, status_text(r->status));
   if (status_has_body(r->status))
@@ -44,59 +38,8 @@ static void response_compose(
     pf_buf_str(out, "\r\n");
   }
   if (r->extra_headers) pf_buf_str(out, r->extra_headers);
-  pf_buf_str(out, c->last_request ? "connection: close\r\n\r\n" : "\r\n");
-  if (!c->head_only && status_has_body(r->status)) pf_buf_slice(out, r->body);
-}
-
-/* The number of bytes that the kernel took, or -1: the connection is broken. */
-static ssize_t response_write(const struct httpd_conn *c, const char *data, size_t len) {
-  ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
-  return n;
-}
-
-void response_send(struct httpd_conn *c, const struct web_response *r) {
-  struct pf_buf *scratch = &c->base.listener->web->scratch;
-  response_compose(scratch, c, r);
-  ssize_t n = scratch->err ? -1 : response_write(c, scratch->data, scratch->len);
-  if (n < 0) {
-    httpd_close(c); /* also an answer that cannot be built ends like this */
-  } else if ((size_t)n == scratch->len) {
-    httpd_answered(c);
-  } else {
-    pf_buf_done(&c->out);
-    c->out = *scratch;
-    c->out_at = (size_t)n;
-    pf_buf_init(scratch, PF_BUF_MAX_DEFAULT);
-    conn_enter(&c->base, CONN_RESPOND);
-    httpd_watch(c, UV_WRITABLE);
-    conn_unread(&c->base, c->out.len - c->out_at);
-    conn_make_room(&c->base);
-    return;
-  }
-  if (scratch->cap > WEB_IO_BYTES) pf_buf_done(scratch);
-}
-
-void response_continue(struct httpd_conn *c) {
-  ssize_t n = response_write(c, c->out.data + c->out_at, c->out.len - c->out_at);
-  if (n < 0) {
-    httpd_close(c);
-    return;
-  }
-  c->out_at += (size_t)n;
-  conn_unread(&c->base, c->out.len - c->out_at);
-  if (c->out_at < c->out.len) return;
-  pf_buf_done(&c->out);
-  c->out_at = 0;
-  httpd_answered(c);
-}
-
-void web_respond(struct web *web, uint64_t request, const struct web_response *response) {
-  struct conn *c = conn_find(web, request);
-  if (!c) return;
-  PF_ASSERT(c->phase == CONN_WAIT);
-  conn_release(c);
-  response_send(pf_container_of(c, struct httpd_conn, base), response);
+  pf_buf_str(out, last ? "connection: close\r\n\r\n" : "\r\n");
+  if (!head_only && status_has_body(r->status)) pf_buf_slice(out, r->body);
 }
 
 /* The text of a JSON string without its quotes, cut at the end of the buffer. */
@@ -116,48 +59,11 @@ static void json_escape(char *to, size_t max, const char *text) {
   to[len] = '\0';
 }
 
-static struct pf_slice error_compose(char body[ERROR_BODY], const char *code, const char *message) {
-  char text[ERROR_BODY - 128];
+struct pf_slice response_error(
+    char body[RESPONSE_ERROR_MAX], const char *code, const char *message) {
+  char text[RESPONSE_ERROR_MAX - 128];
   json_escape(text, sizeof(text), message);
-  int len =
-      snprintf(body, ERROR_BODY, "{\"error\":{\"code\":\"%.64s\",\"message\":\"%s\"}}", code, text);
+  int len = snprintf(
+      body, RESPONSE_ERROR_MAX, "{\"error\":{\"code\":\"%.64s\",\"message\":\"%s\"}}", code, text);
   return pf_slice(body, (size_t)len);
-}
-
-void web_respond_error(
-    struct web *web, uint64_t request, int status, const char *code, const char *message) {
-  char body[ERROR_BODY];
-  web_respond(web, request,
-      &(struct web_response){.status = status,
-          .content_type = "application/json",
-          .body = error_compose(body, code, message)});
-}
-
-void response_refuse(struct httpd_conn *c, int status, const char *code, const char *message) {
-  char body[ERROR_BODY];
-  c->base.listener->web->stats.refused++;
-  c->last_request = true; /* where the next one begins is not certain any more */
-  response_send(c, &(struct web_response){.status = status,
-                       .content_type = "application/json",
-                       .extra_headers = status == 426 ? "sec-websocket-version: 13\r\n" : NULL,
-                       .body = error_compose(body, code, message)});
-}
-
-void response_refuse_status(struct httpd_conn *c, int status) {
-  switch (status) {
-  case 404:
-    response_refuse(c, 404, "not_found", "there is no WebSocket under this path");
-    return;
-  case 431:
-    response_refuse(c, 431, "head_too_large", "the head of the request is too large");
-    return;
-  case 505:
-    response_refuse(c, 505, "bad_http_version", "HTTP/1.1 is spoken here");
-    return;
-  case 503:
-    response_refuse(c, 503, "closing", "no more sockets now");
-    return;
-  default:
-    response_refuse(c, status, "bad_request", "the request is malformed");
-  }
 }

@@ -1,10 +1,9 @@
-/* WebSocket: messages in, frames out, and the ways a socket ends. */
-#include <stdio.h>
+#include "web/socket.h"
+
+#include <libwebsockets.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-
-#include "web/conn.h"
 
 enum {
   FRAME_TEXT = 0x81,
@@ -14,6 +13,23 @@ enum {
   CLOSE_PAYLOAD_MAX = 125,
   CONTROL_ROOM = 2 * (FRAME_HEAD_MAX + CLOSE_PAYLOAD_MAX), /* in a full outbox: a ping, a close */
 };
+
+struct socket {
+  struct conn base;
+  struct lws *wsi;
+  struct pf_buf in;  /* a message in fragments */
+  struct pf_buf out; /* LWS_PRE bytes of room, then frames; or empty */
+  size_t out_at;     /* what lies before has been written */
+  bool established;
+  bool writing;    /* WRITEABLE has been asked for */
+  bool frame_open; /* more of the current frame is to come */
+  bool closing;    /* a close frame is in the outbox, or behind it, or has come */
+  unsigned fragments;
+};
+
+static struct socket *socket_of(struct conn *c) {
+  return pf_container_of(c, struct socket, base);
+}
 
 /* ---- frames ---- */
 
@@ -98,10 +114,10 @@ static void outbox_append(struct socket *s, unsigned char first, struct pf_slice
 
 static struct socket *socket_find(const struct web *web, uint64_t ws) {
   struct conn *c = conn_find(web, ws);
-  return c && conn_is_socket(c) ? pf_container_of(c, struct socket, base) : NULL;
+  return c && conn_is_socket(c) ? socket_of(c) : NULL;
 }
 
-void socket_close(struct socket *s, int code, const char *reason) {
+static void socket_close(struct socket *s, int code, const char *reason) {
   if (s->closing) return;
   unsigned char payload[CLOSE_PAYLOAD_MAX] = {(unsigned char)(code >> 8), (unsigned char)code};
   size_t len = reason ? strnlen(reason, sizeof(payload) - 2) : 0;
@@ -109,6 +125,15 @@ void socket_close(struct socket *s, int code, const char *reason) {
   outbox_append(s, FRAME_CLOSE, pf_slice(payload, len + 2));
   s->closing = true;
   conn_enter(&s->base, CONN_CLOSING); /* until the client has answered */
+}
+
+/* Gives up a client that does not read: it is told so, should it ever read again. */
+static void socket_stall(struct conn *base) {
+  struct socket *s = socket_of(base);
+  outbox_clear(s); /* what it has not read by now would only keep the close from it */
+  if (s->closing) return;
+  base->listener->web->stats.slow_readers++;
+  socket_close(s, 1013, "reading too slowly");
 }
 
 void web_ws_send(struct web *web, uint64_t ws, struct pf_slice text) {
@@ -122,7 +147,7 @@ void web_ws_send(struct web *web, uint64_t ws, struct pf_slice text) {
       return;
     }
   }
-  socket_stall(s);
+  socket_stall(&s->base);
 }
 
 void web_ws_close(struct web *web, uint64_t ws, int code, const char *reason) {
@@ -136,6 +161,28 @@ size_t web_ws_backlog(const struct web *web, uint64_t ws) {
 }
 
 /* ---- life ---- */
+
+static void socket_expire(struct conn *base) {
+  struct socket *s = socket_of(base);
+  if (s->base.phase == CONN_OPEN && s->established) {
+    outbox_append(s, FRAME_PING, pf_slice("pf", 2)); /* lws does not report an empty pong */
+    conn_enter(&s->base, CONN_PINGED);
+    return;
+  }
+  conn_enter(&s->base, CONN_CLOSING); /* lws may need another while */
+  /* lws first wants to get rid of what the kernel has not taken: it never will, and so fails now.
+   */
+  conn_give_up(lws_get_socket_fd(s->wsi));
+  (void)shutdown(lws_get_socket_fd(s->wsi), SHUT_RDWR);
+  lws_set_timeout(s->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+}
+
+static void socket_stop(struct conn *base) {
+  socket_close(socket_of(base), 1001, "this server is stopping");
+}
+
+static const struct conn_kind socket_kind = {
+    .expire = socket_expire, .stall = socket_stall, .stop = socket_stop};
 
 static void socket_free(struct socket *s) {
   conn_done(&s->base);
@@ -151,7 +198,7 @@ int socket_new(struct web_listener *l, struct pf_slice path, struct socket **ret
   struct socket *s = pf_alloc(sizeof(*s));
   pf_buf_init(&s->in, limits->frame_max);
   pf_buf_init(&s->out, LWS_PRE + limits->outbox_max + CONTROL_ROOM);
-  conn_init(&s->base, l, CONN_OPEN);
+  conn_init(&s->base, &socket_kind, l, CONN_OPEN);
   conn_name(&s->base);
   int status = handlers->on_ws_open(handlers->arg, s->base.id, path);
   if (status) {
@@ -194,34 +241,13 @@ void socket_adopt(
   web->adopting = NULL;
 }
 
-void socket_stall(struct socket *s) {
-  outbox_clear(s); /* what it has not read by now would only keep the close from it */
-  if (s->closing) return;
-  s->base.listener->web->stats.slow_readers++;
-  socket_close(s, 1013, "reading too slowly");
-}
+/* ---- callbacks of lws ---- */
 
 static void socket_alive(struct socket *s) {
   bool news = s->base.since_ms != uv_now(s->base.listener->web->loop);
   if (s->base.phase == CONN_PINGED || (s->base.phase == CONN_OPEN && news))
     conn_enter(&s->base, CONN_OPEN);
 }
-
-void socket_expire(struct socket *s) {
-  if (s->base.phase == CONN_OPEN && s->established) {
-    outbox_append(s, FRAME_PING, pf_slice("pf", 2)); /* lws does not report an empty pong */
-    conn_enter(&s->base, CONN_PINGED);
-    return;
-  }
-  conn_enter(&s->base, CONN_CLOSING); /* lws may need another while */
-  /* lws first wants to get rid of what the kernel has not taken: it never will, and so fails now.
-   */
-  conn_give_up(lws_get_socket_fd(s->wsi));
-  (void)shutdown(lws_get_socket_fd(s->wsi), SHUT_RDWR);
-  lws_set_timeout(s->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
-}
-
-/* ---- callbacks of lws ---- */
 
 static void on_established(struct socket *s) {
   lws_set_timeout(s->wsi, NO_PENDING_TIMEOUT, 0); /* our own timer watches */
@@ -333,7 +359,7 @@ static int on_event(
 }
 
 /* The first serves clients that ask for no subprotocol. */
-const struct lws_protocols socket_protocols[] = {
+static const struct lws_protocols protocols[] = {
     {.name = "none",
         .callback = on_event,
         .rx_buffer_size = WEB_RX_BYTES,
@@ -344,3 +370,7 @@ const struct lws_protocols socket_protocols[] = {
         .tx_packet_size = WEB_IO_BYTES},
     {0},
 };
+
+const struct lws_protocols *socket_protocols(void) {
+  return protocols;
+}

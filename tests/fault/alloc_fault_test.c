@@ -244,15 +244,11 @@ static void peer_on_readable(uv_poll_t *poll, int status, int events) {
   close(fd);
 }
 
-static void http_on_closed(void *arg) {
-  (void)arg; /* the loop ends for want of handles */
-}
-
 static void call_on_done(struct http_call *call) {
   struct outgoing *o = call->arg;
   o->ended = true;
   uv_close((uv_handle_t *)&o->accepting, NULL);
-  http_close(o->http, http_on_closed, NULL);
+  http_close(o->http, NULL, NULL); /* the loop ends for want of handles */
 }
 
 static int try_call(void *arg) {

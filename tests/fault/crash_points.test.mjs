@@ -6,8 +6,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { until, within } from '../process/lib/process.mjs';
-import { http, startSystem } from '../process/lib/system.mjs';
+import { startSystem } from '../process/lib/system.mjs';
 import { SessionClient } from '../process/lib/session_client.mjs';
+import { assertHits, assertQuiet, submitAll } from './work.mjs';
 
 const STORE = ['store.before_commit', 'store.after_commit', 'store.before_checkpoint', 'store.after_checkpoint'];
 const POINTS = {
@@ -25,62 +26,12 @@ const ONLY = process.env.PF_FAULT_ONLY; // one label
 const STOPPED_MS = 3000;                // longer than the lease
 const AT_START = 6;                     // a store commits a few times before its process serves
 const FETCHES = 24;
-const ATTEMPTS = 4;
 
 /** Short leases, so that a lost executor is noticed soon. */
 const QUICK = {
   orchestrator: ['--lease-ms', '1000', '--grace-ms', '500', '--retry-base-ms', '20'],
   executor: ['--lease-ms', '1000', '--heartbeat-ms', '200'],
 };
-
-/** Work that reaches every point: short and long answers, requests that may be repeated and that may not,
- *  a failing target that is retried, and a chain whose continuations are user code. */
-function submitAll(client, target, prefix) {
-  const paths = ['/uuid', '/drip?bytes=40&ms=2', '/delay/30', '/flaky/1'];
-  for (let i = 0; i < FETCHES; i++) {
-    const key = `${prefix}${i}`;
-    const path = paths[i % paths.length];
-    const url = `${target}${path}${path.includes('?') ? '&' : '?'}key=${key}`;
-    const post = i % 3 === 0;
-    client.submit(key, {
-      url,
-      ...(post ? { method: 'POST', body: 'x' } : {}),
-      ...(path.startsWith('/flaky') && !post ? { retry: { attempts: ATTEMPTS, statuses: ['5xx'] } } : {}),
-    });
-  }
-}
-
-async function hits(target, key) {
-  return (await http(`${target}/hits/${key}`)).body.hits;
-}
-
-async function assertHits(system, client) {
-  for (const m of client.events.values()) {
-    if (m.type !== 'result') continue;
-    const sent = client.submitted.get(m.clientId);
-    const count = await hits(system.target, m.clientId);
-    const words = `${m.clientId}: ${count} requests, ${JSON.stringify(m)}`;
-    if (sent.method === 'POST') {
-      assert.ok(count <= 1, words);
-      if (m.success) assert.equal(count, 1, words);
-      else assert.ok(['sent_unknown', 'not_sent'].includes(m.certainty), words);
-      if (m.certainty === 'not_sent') assert.equal(count, 0, words);
-    } else {
-      assert.ok(m.success, words);
-      assert.ok(count >= 1 && count <= ATTEMPTS, words);
-    }
-  }
-}
-
-async function assertQuiet(system) {
-  await until(async () => {
-    const { body } = await http(`${system.httpUrl}/v1/jobs`);
-    return body.total === 0;
-  }, 'no job is left at the origin');
-  const metrics = await (await fetch(`${system.httpUrl}/metrics`)).text();
-  const [, failures] = /^pf_invariant_failures_total (\d+)$/m.exec(metrics);
-  assert.equal(failures, '0', `broken invariants:\n${system.procs.origin.stderr.slice(-4000)}`);
-}
 
 /** Waits for the crash and brings the role back; a stopped one is a zombie first: silent, then back. */
 async function watch(system, role, proc, plan, mode) {
@@ -109,12 +60,13 @@ async function campaign(t, role, label, hit, mode) {
 
   const client = await SessionClient.open(t, () => `${system.wsUrl}actors/proxy/fault`);
   const shop = await SessionClient.open(t, () => `${system.wsUrl}actors/checkout/fault`);
-  submitAll(client, system.target, 'k');
+  submitAll(client, system.target, 'k', FETCHES, () => 1);
+  // beside it a chain whose continuations are user code
   shop.send({ type: 'checkout', clientId: 'shop', base: system.target, items: 3 });
   await back;
   await client.settled();
   client.assertDense();
-  await assertHits(system, client);
+  await assertHits(system, client, ['sent_unknown', 'not_sent'], plan);
   if (label === 'origin.continuation.before') {
     const complete = await shop.event((m) => m.type === 'checkout-complete');
     assert.equal(complete.items.length, 3);

@@ -9,18 +9,18 @@
 // over the work and to the end of an orderly stop.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { until, within } from '../process/lib/process.mjs';
-import { http, startSystem } from '../process/lib/system.mjs';
+import { within } from '../process/lib/process.mjs';
+import { startSystem } from '../process/lib/system.mjs';
 import { SessionClient } from '../process/lib/session_client.mjs';
 import { Random, pickSeed } from '../chaos/random.mjs';
 import { Failing } from './failing.mjs';
+import { assertHits, assertQuiet, submitAll } from './work.mjs';
 
 const SAMPLES = process.env.PF_NTH_SAMPLES ?? '2';
 const ALLOC_FACTOR = 4; // allocations are many, and each is another place
 const ONLY = (process.env.PF_NTH_ONLY ?? '').split(',');
 const END_MS = 20_000;  // to listen, to end, to come back: far more than any of it takes
 const BAD_MAX = 20;    // failed trials that are reported together
-const ATTEMPTS = 4;
 const FETCHES = 8;
 const AGAIN = ['busy', 'disk_full', 'turn_failed'];
 
@@ -53,21 +53,6 @@ function permittedCodes(series, kind) {
   return codes;
 }
 
-/** Requests that may be repeated and that may not, a slow body, a target that fails at first and is retried. */
-function submitAll(client, target, prefix) {
-  const paths = ['/uuid', '/drip?bytes=40&ms=2', '/delay/20', '/flaky/1'];
-  for (let i = 0; i < FETCHES; i++) {
-    const key = `${prefix}.${i}`;
-    const path = paths[i % paths.length];
-    const post = i % 3 === 0;
-    client.submit(key, {
-      url: `${target}${path}${path.includes('?') ? '&' : '?'}key=${key}`,
-      ...(post ? { method: 'POST', body: 'x'.repeat(i * 100) } : {}),
-      ...(path.startsWith('/flaky') && !post ? { retry: { attempts: ATTEMPTS, statuses: ['5xx'] } } : {}),
-    });
-  }
-}
-
 /** What is refused for now is sent again, as errors.md says: `busy` and `turn_failed` can succeed later. */
 function resubmitRefused(client) {
   let seen = 0;
@@ -77,30 +62,6 @@ function resubmitRefused(client) {
       for (const [id, message] of client.submitted) if (!client.enqueued.has(id)) client.ws.send(message);
     }
   });
-}
-
-async function assertHits(target, client, words) {
-  for (const m of client.events.values()) {
-    if (m.type !== 'result') continue;
-    const { hits } = (await http(`${target}/hits/${m.clientId}`)).body;
-    const what = `${words}: ${m.clientId}: ${hits} requests, ${JSON.stringify(m)}`;
-    if (client.submitted.get(m.clientId).method === 'POST') {
-      assert.ok(hits <= 1, what);
-      if (m.success) assert.equal(hits, 1, what);
-      else assert.ok(['sent_unknown', 'not_sent', 'answered_partial'].includes(m.certainty), what);
-      if (m.certainty === 'not_sent') assert.equal(hits, 0, what);
-    } else {
-      assert.ok(m.success, what);
-      assert.ok(hits >= 1 && hits <= ATTEMPTS, what);
-    }
-  }
-}
-
-async function assertQuiet(system) {
-  await until(async () => (await http(`${system.httpUrl}/v1/jobs`)).body.total === 0, 'no job is left at the origin');
-  const metrics = await (await fetch(`${system.httpUrl}/metrics`)).text();
-  assert.equal(/^pf_invariant_failures_total (\d+)$/m.exec(metrics)[1], '0',
-    `broken invariants:\n${system.procs.origin.stderr.slice(-4000)}`);
 }
 
 /** One role of a running system, whose calls fail one after the other. */
@@ -162,7 +123,7 @@ class Subject {
     back.catch(() => {}); // awaited below
 
     const client = await SessionClient.open(t, () => `${system.wsUrl}actors/proxy/nth`);
-    submitAll(client, system.target, `${this.role}.${++this.trial}`);
+    submitAll(client, system.target, `${this.role}.${++this.trial}.`, FETCHES, (i) => i * 100);
     resubmitRefused(client);
     await client.settled(END_MS).catch((why) => {
       why.message = `${words}: fired at ${failing.firedAt}\n${why.message}\n${proc?.stderr.slice(-2000)}`;
@@ -171,7 +132,7 @@ class Subject {
     if (proc?.running) await this.#stop(proc, series, kind, words);
     await back;
     client.assertDense();
-    await assertHits(system.target, client, words);
+    await assertHits(system, client, ['sent_unknown', 'not_sent', 'answered_partial'], words);
     await assertQuiet(system);
     client.close();
     return { start: fromStart, served: failing.count(kind), fired: failing.fired };

@@ -5,9 +5,10 @@ set -uo pipefail
 bad=0
 sources=$(git ls-files 'origin/*.c' 'orchestrator/*.c' 'executor/*.c' 'lib/web/*.c' lib/wire/client.c)
 
-# The literals in calls that refuse, and those of functions and tables that choose a code.
+# The literals in calls that refuse and in refusals, and those of functions and tables that choose a
+# code.
 answered=$({
-  cat $sources | tr '\n' ' ' | grep -oE '(refuse|respond_error|queries_error|send_error)\([^;]*;'
+  cat $sources | tr '\n' ' ' | grep -oE '((refuse|respond_error|queries_error|send_error)\(|struct refusal\)\{)[^;]*;'
   grep -hE 'return err == PF_E.*\?.*:' origin/classes/*.c
   sed -n '/^static const char bad_json/,/;/p' lib/wire/client.c
 } | grep -oE '"[a-z]+(_[a-z]+)*"' | tr -d '"' | sort -u)

@@ -13,7 +13,7 @@ only() {
   fi
 }
 only 'curl/.*'          '^lib/http/|^executor/'
-only 'libwebsockets\.h' '^lib/web/'
+only 'libwebsockets\.h' '^lib/web/(server|socket)\.c$'
 only '(cjson/)?cJSON\.h' '^lib/wire/json\.c$'
 only 'sqlite3\.h'       '^lib/store/|_(db|rows)\.[ch]$'
 

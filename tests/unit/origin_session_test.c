@@ -18,6 +18,13 @@ static void session_of(const struct world *world, char *session) {
   session[32] = '\0';
 }
 
+/* A session of socket 7. */
+static void session_begin(struct world *world, char session[33]) {
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_settle(world);
+  session_of(world, session);
+}
+
 static void say_resume(struct world *world, uint64_t ws, const char *session) {
   char text[160];
   snprintf(text, sizeof(text), "{\"type\":\"resume\",\"session\":\"%s\",\"offset\":0}", session);
@@ -55,9 +62,7 @@ static void test_session_replays_what_was_missed(void **state) {
 static void test_session_takeover_closes_the_first_socket(void **state) {
   struct world *world = *state;
   char session[33];
-  world_say(world, 7, "{\"type\":\"resume\"}");
-  world_settle(world);
-  session_of(world, session);
+  session_begin(world, session);
   assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
   say_resume(world, 8, session);
   world_settle(world);
@@ -73,9 +78,7 @@ static void test_a_taken_over_socket_is_not_heard(void **state) {
   char session[33];
   const char *submit = "{\"type\":\"start-fetch\",\"url\":\"http://a.test/"
                        "\",\"clientId\":\"a\",\"submitKey\":\"k\"}";
-  world_say(world, 7, "{\"type\":\"resume\"}");
-  world_settle(world);
-  session_of(world, session);
+  session_begin(world, session);
   assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
   world_say(world, 7, submit); /* its key is still looked up when the other connection comes */
   say_resume(world, 8, session);
@@ -92,9 +95,7 @@ static void test_a_taken_over_socket_is_not_heard(void **state) {
 static void test_session_of_another_actor_is_unknown(void **state) {
   struct world *world = *state;
   char session[33];
-  world_say(world, 7, "{\"type\":\"resume\"}");
-  world_settle(world);
-  session_of(world, session);
+  session_begin(world, session);
   assert_int_equal(core_on_ws_open(&world->core, 9, pf_slice_str("/actors/proxy/other")), 0);
   say_resume(world, 9, session);
   world_settle(world);

@@ -63,6 +63,13 @@ void put_taken(struct world *w, const struct hop_job *job) {
   take(w, job->job.local);
 }
 
+void put_many_taken(struct world *w, uint64_t count) {
+  for (uint64_t local = 1; local <= count; local++) {
+    struct hop_job job = world_job(local);
+    put_taken(w, &job);
+  }
+}
+
 struct hop_job join_and_take(struct world *w, bool repeatable) {
   struct hop_job job = world_job(1);
   job.repeatable = repeatable;

@@ -26,6 +26,8 @@ void put(struct world *w, const struct hop_job *job);
 void take(struct world *w, uint64_t local);
 /* Leased to the executor, which has it. */
 void put_taken(struct world *w, const struct hop_job *job);
+/* The same with jobs 1 to count as world_job() makes them. */
+void put_many_taken(struct world *w, uint64_t count);
 /* join, and the executor has taken job 1. */
 struct hop_job join_and_take(struct world *w, bool repeatable);
 void complete(struct world *w, uint64_t local);

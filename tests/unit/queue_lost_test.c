@@ -125,10 +125,7 @@ static void test_lost_on_the_last_attempt(void **state) {
 static void test_missing_from_two_heartbeats_ends_one_lease(void **state) {
   struct world *w = *state;
   join(w);
-  for (uint64_t i = 1; i <= 2; i++) {
-    struct hop_job job = world_job(i);
-    put_taken(w, &job);
-  }
+  put_many_taken(w, 2);
   struct hop_held held = held_of(w, 2);
   for (int beat = 1; beat <= QUEUE_MISSED_MAX; beat++) {
     assert_int_equal(world_state(w, 1), JOB_LEASED);

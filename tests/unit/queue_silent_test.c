@@ -93,10 +93,7 @@ static void test_origin_that_has_it_closes_the_job(void **state) {
   struct world *w = *state;
   join(w);
   static const int answers[] = {HOP_STATUS_RECEIVED, HOP_STATUS_DONE, HOP_STATUS_UNKNOWN};
-  for (uint64_t i = 0; i < PF_COUNT(answers); i++) {
-    struct hop_job job = world_job(i + 1);
-    put_taken(w, &job);
-  }
+  put_many_taken(w, PF_COUNT(answers));
   lose_executor(w);
   for (uint64_t i = 0; i < PF_COUNT(answers); i++) {
     answer_status(w, i + 1, answers[i]);
@@ -135,10 +132,7 @@ static void test_a_silent_origin_is_asked_about_one_job(void **state) {
   struct world *w = *state;
   enum { JOBS = 100, SECONDS = 120 };
   world_beat(w, EXECUTOR, INCARNATION, JOBS, NULL, 0);
-  for (uint64_t local = 1; local <= JOBS; local++) {
-    struct hop_job job = world_job(local);
-    put_taken(w, &job);
-  }
+  put_many_taken(w, JOBS);
   lose_executor(w);
   size_t first = 0, last = 0;
   for (int i = 0; i < SECONDS; i++) {
@@ -205,10 +199,7 @@ static size_t undelivered(const struct world *w, size_t limit) {
 static void test_a_result_that_was_given_up_waits_for_its_origin(void **state) {
   struct world *w = *state;
   join(w);
-  for (uint64_t local = 1; local <= 2; local++) {
-    struct hop_job job = world_job(local);
-    put_taken(w, &job);
-  }
+  put_many_taken(w, 2);
   give_up(w, 1, "status 200");
   give_up(w, 2, "status 200");
   world_pass(w, 0);
@@ -289,10 +280,7 @@ static void test_an_origin_that_cannot_answer_yet_is_asked_later(void **state) {
   struct world *w = *state;
   enum { JOBS = 20, ROUNDS = 10 };
   world_beat(w, EXECUTOR, INCARNATION, JOBS, NULL, 0);
-  for (uint64_t local = 1; local <= JOBS; local++) {
-    struct hop_job job = world_job(local);
-    put_taken(w, &job);
-  }
+  put_many_taken(w, JOBS);
   for (uint64_t local = 2; local <= JOBS; local += 2)
     give_up(w, local, "status 200");
   lose_executor(w);

@@ -1,5 +1,6 @@
 /* The server: its context and listeners, accepting, the timer, statistics and the way to close. */
 #include <errno.h>
+#include <libwebsockets.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -10,7 +11,8 @@
 
 #include "base/fault.h"
 #include "loop/listen.h"
-#include "web/conn.h"
+#include "web/httpd.h"
+#include "web/socket.h"
 
 enum {
   UPGRADE_HEAD_MAX = 1024, /* socket_adopt writes it */
@@ -62,6 +64,7 @@ static struct lws_context *context_new(struct web *web) {
 }
 
 static void web_on_tick(uv_timer_t *timer);
+static void web_finish(struct web *web);
 
 int web_new(struct web **ret_web, uv_loop_t *loop, struct pf_error *reterr) {
   struct web *web = pf_alloc(sizeof(*web));
@@ -82,6 +85,7 @@ int web_new(struct web **ret_web, uv_loop_t *loop, struct pf_error *reterr) {
   uv_idle_init(loop, &web->soon);
   web->tick.data = web->soon.data = web;
   web->handles = 2;
+  web->finish = web_finish;
   uv_timer_start(&web->tick, web_on_tick, TICK_MS, TICK_MS);
   *ret_web = web;
   return PF_OK;
@@ -91,7 +95,7 @@ static int vhost_new(struct web_listener *l, struct pf_error *reterr) {
   pf_sockaddr_print(l->name, (const struct sockaddr *)&l->bound.addr[0]);
   struct lws_context_creation_info info = {.port = CONTEXT_PORT_NO_LISTEN,
       .vhost_name = l->name, /* not copied */
-      .protocols = socket_protocols,
+      .protocols = socket_protocols(),
       .retry_and_idle_policy = &no_pings};
   l->vhost = lws_create_vhost(l->web->context, &info);
   return l->vhost ? PF_OK : pf_error_set(reterr, PF_ENOMEM, "no memory for listener %s", l->name);
@@ -199,11 +203,6 @@ static void web_finish(struct web *web) {
   closed(arg);
 }
 
-void web_handle_gone(struct web *web) {
-  PF_ASSERT(web->handles > 0);
-  if (--web->handles == 0) web_finish(web);
-}
-
 static void web_handle_closed(uv_handle_t *handle) {
   web_handle_gone(handle->data);
 }
@@ -213,14 +212,8 @@ static void listener_handle_closed(uv_handle_t *handle) {
   web_handle_gone(l->web);
 }
 
-/* Runs each turn while there is something to do. */
-void web_on_soon(uv_idle_t *soon) {
-  struct web *web = soon->data;
-  if (web->stage != WEB_DESTROYING) {
-    uv_idle_stop(soon);
-    httpd_run_ready(web);
-    return;
-  }
+static void web_on_turn(uv_idle_t *idle) {
+  struct web *web = idle->data;
   if (++web->turns < CLOSE_TURNS) return;
   lws_context_destroy(web->context);
   web->context = NULL;
@@ -232,22 +225,24 @@ static void web_destroy(struct web *web) {
   web->stage = WEB_DESTROYING;
   uv_timer_stop(&web->tick);
   lws_context_destroy(web->context);
-  uv_idle_start(&web->soon, web_on_soon);
+  uv_idle_stop(&web->soon); /* no request is left that could run */
+  uv_idle_start(&web->soon, web_on_turn);
+}
+
+static void stop_all(struct pf_list *phase) {
+  PF_LIST_EACH(it, phase) {
+    struct conn *c = pf_container_of(it, struct conn, link);
+    c->kind->stop(c);
+  }
 }
 
 /* Ends what is not in the middle of a goodbye. */
 static void listener_wind_down(struct web_listener *l, bool patient) {
-  static const enum conn_phase over[] = {CONN_HEADER, CONN_BODY, CONN_WAIT, CONN_IDLE, CONN_LINGER};
-  static const enum conn_phase open[] = {CONN_OPEN, CONN_PINGED};
+  static const enum conn_phase over[] = {
+      CONN_HEADER, CONN_BODY, CONN_WAIT, CONN_IDLE, CONN_LINGER, CONN_OPEN, CONN_PINGED};
   for (size_t i = 0; i < PF_COUNT(over); i++)
-    PF_LIST_EACH(it, &l->phases[over[i]])
-      httpd_close(pf_container_of(it, struct httpd_conn, base.link));
-  for (size_t i = 0; i < PF_COUNT(open); i++)
-    PF_LIST_EACH(it, &l->phases[open[i]])
-      socket_close(pf_container_of(it, struct socket, base.link), 1001, "this server is stopping");
-  if (patient) return;
-  PF_LIST_EACH(it, &l->phases[CONN_RESPOND])
-    httpd_close(pf_container_of(it, struct httpd_conn, base.link));
+    stop_all(&l->phases[over[i]]);
+  if (!patient) stop_all(&l->phases[CONN_RESPOND]);
 }
 
 static void web_wind_down(struct web *web) {
@@ -266,6 +261,7 @@ static void web_on_tick(uv_timer_t *timer) {
   PF_LIST_EACH(it, &web->listeners) {
     struct web_listener *l = pf_container_of(it, struct web_listener, link);
     conn_timers(l, uv_now(web->loop));
+    httpd_timers(l, uv_now(web->loop));
     listener_resume(l);
   }
 }
