@@ -260,18 +260,16 @@ static int load_tomb(sqlite3_stmt *stmt, struct queue_rows_chunk *chunk) {
   return PF_OK;
 }
 
-/* All rows of a bound statement. What a row says wrong goes to chunk->err: it must not break the
- * store, which would say that a write had failed. */
+/* All rows of a bound statement, unless one before was wrong. What a row says wrong goes to
+ * chunk->err: it must not break the store, which would say that a write had failed. */
 static int load_all(sqlite3_stmt *stmt, struct queue_rows_chunk *chunk,
     int (*load)(sqlite3_stmt *stmt, struct queue_rows_chunk *chunk)) {
-  int err;
-  while ((err = store_step(stmt)) == STORE_ROW) {
+  int err = PF_OK;
+  while (!chunk->err && (err = store_step(stmt)) == STORE_ROW)
     chunk->err = load(stmt, chunk);
-    if (!chunk->err) continue;
-    sqlite3_reset(stmt);
-    return PF_OK;
-  }
-  return err;
+  if (!chunk->err) return err;
+  sqlite3_reset(stmt);
+  return PF_OK;
 }
 
 int queue_rows_read_held(void *user, struct queue_rows_chunk *chunk) {

@@ -106,6 +106,7 @@ static void recover_on_page(struct core *core, struct lookup *lookup) {
     if (!job) {
       pf_log(core->log, PF_LOG_ERROR, "job_row_unreadable", "local=%016llx",
           (unsigned long long)row->id);
+      core->stats.invariant_failures++;
       continue;
     }
     if (job->state == JOB_PENDING)

@@ -387,6 +387,31 @@ test('start and stop', async (t) => {
   assert.match(foreign.stderr, /queue\.db/);
 });
 
+test('told to stop it leases nothing more, and waits for the answers that are due', async (t) => {
+  const data = tempDir(t);
+  const { orchestrator, origin, url } = await setUp(t, { data, args: ['--drain-ms', '60000'] });
+  const executor = await FakeExecutor.start(t, url);
+  const open = await RawConnection.open(t, url); // new ones it does not take any more
+  let take;
+  executor.answer = () => new Promise((done) => (take = () => done('taken')));
+  await origin.announce([origin.job(1)]);
+  await until(() => take, 'a dispatch is under way');
+  orchestrator.signal('SIGTERM');
+  await orchestrator.waitFor(/event=stopping/);
+  const batch = encodeBatch([[origin.head()], [origin.job(2), 'request']]).toString('latin1');
+  open.send(`POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: ${BATCH}\r\nContent-Length: ${batch.length}\r\n\r\n${batch}`);
+  await open.receive(/"answer":"queued"/);
+  executor.answer = () => 'taken';
+  take();
+  await orchestrator.ends({ code: 0 });
+  assert.equal((await executor.next()).job, origin.job(1).job);
+  assert.equal(executor.dispatches.size, 0);
+  executor.orchestrator = origin.orchestrator = (await startOrchestrator(t, { data })).url;
+  await origin.register();
+  await executor.beat();
+  assert.equal((await executor.next()).job, origin.job(2).job);
+});
+
 // Each labelled point once: after the crash and a restart the job ends, and no request that must not
 // be repeated was granted twice.
 for (const point of ['enqueue.before_commit', 'enqueue.after_commit', 'lease.before_commit',

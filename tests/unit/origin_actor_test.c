@@ -38,6 +38,33 @@ static void test_batch_counts_across_a_restart(void **state) {
   assert_int_equal(world_count_rows(world, "events"), 1); /* batch-complete waits for its session */
 }
 
+/* The client does not know whether it was heard, and says it again. */
+static void test_a_repeated_batch_is_the_same(void **state) {
+  struct world *world = *state;
+  static const char batch[] = "{\"type\":\"start-batch-fetch\",\"batchId\":\"b\",\"count\":3,"
+                              "\"url\":\"http://127.0.0.1:1/\"}";
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  for (int i = 0; i < 2; i++)
+    world_say(world, 7, batch);
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"type\":\"batch-started\""), 2);
+  assert_int_equal(world_count_rows(world, "jobs"), 3);
+  for (size_t i = 0; i < 3; i++) {
+    struct hop_job job = world_announced(world, i);
+    world_deliver(world, &job, i ? 200 : 0, NULL);
+  }
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"type\":\"batch-complete\""), 1);
+  world_say(world, 7, batch);
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"type\":\"batch-complete\""), 2);
+  const char *again = world_find_frame(world, "\"type\":\"batch-complete\"");
+  assert_non_null(strstr(again, "\"count\":3,\"successCount\":2"));
+  assert_null(strstr(again, "\"offset\"")); /* the event was stored once */
+  assert_int_equal(world_count_rows(world, "events"), 1);
+  assert_int_equal(world_count_rows(world, "jobs"), 0);
+}
+
 /* The finished batches of sessions that never return must not fill the actor for good. */
 static void test_batches_of_old_sessions_make_room(void **state) {
   struct world *world = *state;
@@ -212,13 +239,52 @@ static void test_poison_continuation_is_parked(void **state) {
   free(world);
 }
 
+static const struct actor_continuation refusing_continuations[] = {
+    {.name = "fail", .cannot_crash = true, .run = fail_always}};
+static const struct actor_class refusing = {.name = "proxy",
+    .on_message = start_failing,
+    .continuations = refusing_continuations,
+    .continuation_count = 1};
+static const struct actor_class *const refusing_classes[] = {&refusing, NULL};
+
+/* It gets one run, and its result has been in memory only: parked, it is in its row. */
+static void test_refused_result_is_parked_with_its_row(void **state) {
+  (void)state;
+  struct world *world = pf_alloc(sizeof(*world));
+  world_init(world, refusing_classes);
+  world->log.fd = -1; /* the parking is expected */
+  assert_int_equal(core_on_ws_open(&world->core, 7, pf_slice_str("/")), 0);
+  core_on_queue_epoch(&world->core, 0xe1);
+  world_say(world, 7, "{\"type\":\"resume\"}");
+  world_say(world, 7, FETCH("c1"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  assert_int_equal(deliver_result(world, &job, 200), HOP_RESULT_ACCEPTED);
+  assert_int_equal(world->core.stats.turns_undone, 1);
+  assert_non_null(world_find_frame(world, "\"code\":\"continuation_failed\""));
+  assert_int_equal(world_count_rows(world, "events"), 1);
+  assert_int_equal(deliver_result(world, &job, 200), HOP_RESULT_DUPLICATE);
+  world_restart(world);
+  world_settle(world);
+  assert_int_equal(world->core.job_count[JOB_PARKED], 1);
+  core_on_api_rerun(&world->core, 99, job.job);
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 99)->code, 202);
+  assert_int_equal(world->core.stats.turns_undone, 1); /* it was run again, with that result */
+  assert_int_equal(world->core.job_count[JOB_PARKED], 1);
+  world_done(world);
+  free(world);
+}
+
 int origin_actor_tests(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_batch_counts_across_a_restart),
+      TEST(test_a_repeated_batch_is_the_same),
       TEST(test_batches_of_old_sessions_make_room),
       TEST(test_checkout_chain_survives_restarts),
       cmocka_unit_test(test_undo_takes_lines_and_events_back),
       cmocka_unit_test(test_poison_continuation_is_parked),
+      cmocka_unit_test(test_refused_result_is_parked_with_its_row),
   };
   return cmocka_run_group_tests_name("origin_actor", tests, NULL, NULL);
 }

@@ -321,6 +321,22 @@ static void test_deadline_minds_no_wall_clock_while_it_runs(void **state) {
   assert_int_equal(core_pending(&world->core), 0);
 }
 
+/* Nor does the queue hear of it: what is announced again is what is left. */
+static void test_announced_deadline_minds_no_wall_clock(void **state) {
+  struct world *world = *state;
+  start_fetch(world);
+  static const int64_t jumps[] = {YEAR_MS, -YEAR_MS};
+  for (size_t i = 0; i < PF_COUNT(jumps); i++) {
+    world_accept_all(world, HOP_JOB_QUEUED);
+    world->wall_jump_ms = jumps[i];
+    world_advance(world, 1000);
+    core_on_queue_epoch(&world->core, EPOCH + 1 + i);
+    world_settle(world);
+    int64_t left_ms = WIRE_DEADLINE_MS_DEFAULT - 1000 * (int64_t)(i + 1);
+    assert_int_equal(world_announced(world, 0).deadline_ms, left_ms);
+  }
+}
+
 /* Nor does it forget what is kept for a time, or keep it for longer. */
 static void test_what_is_kept_minds_no_wall_clock_while_it_runs(void **state) {
   struct world *world = *state;
@@ -417,7 +433,124 @@ static void test_results_above_the_count_go(void **state) {
   assert_int_equal(world_find_response(world, 98)->code, 404);
 }
 
+/* ---- what others say that we cannot use ---- */
+
+static void test_a_job_that_the_queue_refuses_ends(void **state) {
+  struct world *world = *state;
+  start_fetch(world);
+  world_accept_all(world, HOP_JOB_REFUSED);
+  world_settle(world);
+  const char *frame = world_find_frame(world, "\"type\":\"result\"");
+  assert_non_null(frame);
+  assert_non_null(strstr(frame, "\"code\":\"bad_request\""));
+  assert_non_null(strstr(frame, "refused the job as malformed"));
+  assert_int_equal(core_pending(&world->core), 0);
+  assert_int_equal(world_count_rows(world, "jobs"), 0);
+}
+
+/* A batch of results: `heads` are those of its items. */
+static void deliver_heads(
+    struct world *world, uint64_t request, const struct pf_slice *heads, size_t count) {
+  struct pf_buf batch, head;
+  pf_buf_init(&batch, PF_BUF_MAX_DEFAULT);
+  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
+  hop_results_head_encode(&head, &(struct hop_results_head){world->core.origin_id});
+  batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
+  for (size_t i = 0; i < count; i++)
+    batch_append(&batch, heads[i], (struct pf_slice){0});
+  core_on_results(&world->core, request, pf_buf_view(&batch));
+  world_settle(world);
+  pf_buf_done(&head);
+  pf_buf_done(&batch);
+}
+
+static void encode_result(struct pf_buf *buf, const struct hop_job *job) {
+  struct hop_result result = {.job = job->job,
+      .attempt = 1,
+      .capability = job->capability,
+      .certainty = CERTAINTY_ANSWERED,
+      .status = 200,
+      .timings = {-1, -1, -1, -1, -1, -1, -1}};
+  hop_result_encode(buf, &result);
+}
+
+static void test_a_result_that_cannot_be_read_spoils_no_other(void **state) {
+  struct world *world = *state;
+  struct hop_job job = start_fetch(world);
+  struct pf_buf good;
+  pf_buf_init(&good, PF_BUF_MAX_DEFAULT);
+  encode_result(&good, &job);
+  const struct pf_slice heads[] = {pf_slice_str("{\"job\":7}"), pf_buf_view(&good),
+      pf_slice(good.data, good.len - 1), pf_slice_str("")};
+  deliver_heads(world, 99, heads, PF_COUNT(heads));
+  const struct record *response = world_find_response(world, 99);
+  struct batch_reader reader = batch_reader(pf_slice(response->text, response->len));
+  struct pf_slice head, body;
+  assert_int_equal(batch_next(&reader, &head, &body), PF_OK);
+  for (size_t i = 0; i < PF_COUNT(heads); i++) {
+    int answer;
+    assert_int_equal(batch_next(&reader, &head, &body), PF_OK);
+    assert_int_equal(hop_answer_decode(&answer, hop_result_answers, head), PF_OK);
+    assert_int_equal(answer, i == 1 ? HOP_RESULT_ACCEPTED : HOP_RESULT_UNKNOWN);
+  }
+  assert_int_equal(world_count_frames(world, "\"success\":true"), 1);
+  assert_int_equal(core_pending(&world->core), 0);
+  pf_buf_done(&good);
+}
+
+static void test_a_batch_of_results_is_whole_or_nothing(void **state) {
+  struct world *world = *state;
+  struct hop_job job = start_fetch(world);
+  struct pf_buf batch, head;
+  pf_buf_init(&batch, PF_BUF_MAX_DEFAULT);
+  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
+  hop_results_head_encode(&head, &(struct hop_results_head){world->core.origin_id});
+  batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
+  pf_buf_clear(&head);
+  encode_result(&head, &job);
+  batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
+  batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
+  static const size_t none = 0;
+  for (size_t cut = 1; cut < head.len;
+       cut += 7) { /* the second item is torn, and so is all of it */
+    core_on_results(&world->core, 90, pf_slice(batch.data, batch.len - cut));
+    core_on_results(&world->core, 90, pf_slice(batch.data, none));
+    world_settle(world);
+    assert_int_equal(world_find_response(world, 90)->code, 400);
+    assert_int_equal(core_pending(&world->core), 1);
+  }
+  deliver_heads(world, 91, NULL, 0);
+  assert_int_equal(world_find_response(world, 91)->code, 200);
+  core_on_results(&world->core, 92, pf_buf_view(&batch));
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 92)->code, 200);
+  assert_int_equal(core_pending(&world->core), 0);
+  pf_buf_done(&head);
+  pf_buf_done(&batch);
+}
+
 /* ---- what must never be, and is counted if it is ---- */
+
+/* Of a damaged file: the others go on, and operators see that one does not. */
+static void test_a_row_that_cannot_be_read_is_counted(void **state) {
+  struct world *world = *state;
+  static const char *const damages[] = {"head = x'7b'", "head = x'7b7d'", "result = x'7b7d'"};
+  for (size_t i = 0; i < PF_COUNT(damages); i++) {
+    char sql[128];
+    struct hop_job job = start_fetch(world);
+    snprintf(sql, sizeof(sql), "UPDATE jobs SET %s WHERE id = %lld", damages[i],
+        (long long)job.job.local);
+    assert_int_equal(sqlite3_exec(world->db, sql, NULL, NULL, NULL), SQLITE_OK);
+    struct hop_job sound = start_fetch(world);
+    restart(world);
+    assert_int_equal(world->core.stats.invariant_failures, i + 1);
+    world_settle(world);
+    world_deliver(world, &sound, 200, NULL);
+    world_settle(world);
+    assert_int_equal(core_pending(&world->core), 0);
+    assert_int_equal(core_on_ws_open(&world->core, 7, pf_slice_str("/")), 0);
+  }
+}
 
 static void test_a_job_that_nothing_will_touch_again_is_counted(void **state) {
   struct world *world = *state;
@@ -453,6 +586,11 @@ int main(void) {
       RULE(test_a_job_that_nothing_will_touch_again_is_counted),
       RULE(test_deadline_minds_no_wall_clock_while_it_runs),
       RULE(test_what_is_kept_minds_no_wall_clock_while_it_runs),
+      RULE(test_announced_deadline_minds_no_wall_clock),
+      RULE(test_a_job_that_the_queue_refuses_ends),
+      RULE(test_a_result_that_cannot_be_read_spoils_no_other),
+      RULE(test_a_batch_of_results_is_whole_or_nothing),
+      RULE(test_a_row_that_cannot_be_read_is_counted),
   };
   return cmocka_run_group_tests_name("origin_rules", tests, NULL, NULL) +
          origin_session_rules_tests() + origin_announce_rules_tests();

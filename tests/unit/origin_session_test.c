@@ -84,6 +84,7 @@ static void test_a_taken_over_socket_is_not_heard(void **state) {
   say_resume(world, 8, session);
   world_say(world, 7, submit);
   world_say(world, 8, submit);
+  world_say(world, 7, FETCH("without a key"));
   world_settle(world);
   assert_int_equal(world_count_rows(world, "jobs"), 1);
   struct hop_job job = world_announced(world, 0);

@@ -36,6 +36,43 @@ static void test_submit_key_gives_the_same_job(void **state) {
   assert_int_equal(world->announcements.count, 0);
 }
 
+static void post_keyed(struct world *world, uint64_t request, const char *url, int64_t wait_ms) {
+  char body[128];
+  snprintf(body, sizeof(body), "{\"url\":\"%s\",\"submitKey\":\"k\"}", url);
+  core_on_api_fetch(&world->core, request, pf_slice_str("proxy"), pf_slice_str("default"),
+      pf_slice_str(body), wait_ms);
+  world_settle(world);
+}
+
+/* The same over HTTP, up to when the result is not kept any more. */
+static void test_submit_key_over_http(void **state) {
+  struct world *world = *state;
+  post_keyed(world, 90, "http://127.0.0.1:1/", 0);
+  post_keyed(world, 91, "http://127.0.0.1:1/", 0);
+  post_keyed(world, 92, "http://127.0.0.1:1/", 10000); /* waits for the result */
+  post_keyed(world, 93, "http://127.0.0.1:2/", 0);
+  assert_int_equal(world_find_response(world, 90)->code, 202);
+  assert_int_equal(world_find_response(world, 91)->code, 202);
+  assert_string_equal(world_find_response(world, 90)->text, world_find_response(world, 91)->text);
+  assert_null(world_find_response(world, 92));
+  assert_int_equal(world_find_response(world, 93)->code, 409);
+  assert_int_equal(world->announcements.count, 1);
+  struct hop_job job = world_announced(world, 0);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_find_response(world, 92)->code, 200);
+  post_keyed(world, 94, "http://127.0.0.1:1/", 0);
+  assert_int_equal(world_find_response(world, 94)->code, 200);
+  world_advance(world, world->limits.result_keep_ms + 1000);
+  world_advance(world, 1000);
+  post_keyed(world, 95, "http://127.0.0.1:1/", 0);
+  assert_int_equal(world_find_response(world, 95)->code, 410);
+  world_say(world, 7, KEYED("a", "http://127.0.0.1:1/"));
+  world_settle(world);
+  assert_non_null(world_find_frame(world, "\"code\":\"result_expired\""));
+  assert_int_equal(world->announcements.count, 1); /* there is no second job */
+}
+
 static void test_submit_keys_are_forgotten_by_age(void **state) {
   struct world *world = *state;
   world->limits.submit_keep_ms = 100000;
@@ -134,6 +171,7 @@ static void test_submit_key_of_a_job_that_is_finishing(void **state) {
 int origin_submit_tests(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_submit_key_gives_the_same_job),
+      TEST(test_submit_key_over_http),
       TEST(test_submit_keys_are_forgotten_by_age),
       TEST(test_submit_count_max),
       TEST(test_submit_sweep_is_bounded),

@@ -94,6 +94,64 @@ static void test_refusal_of_a_second_copy_decides_nothing(void **state) {
   assert_int_equal(world_state(w, 1), JOB_ASKING);
 }
 
+/* The first and only copy: nothing was sent, and no other executor would read it differently. */
+static void test_a_dispatch_that_cannot_be_read_ends_the_job(void **state) {
+  struct world *w = *state;
+  struct hop_job job = world_job(1);
+  assert_int_equal(world_put(w, &job), HOP_JOB_QUEUED);
+  world_pass(w, 0);
+  answer_dispatch(w, 1, HOP_EXECUTE_REFUSED);
+  world_pass(w, 0);
+  struct hop_result result = expect_delivery(w, 1);
+  assert_int_equal(result.outcome, OUTCOME_EXECUTOR_INTERNAL);
+  assert_int_equal(result.certainty, CERTAINTY_NOT_SENT);
+}
+
+/* Its origin has finished with it while it waited for a slot. */
+static void test_a_ready_job_that_is_over_is_not_dispatched(void **state) {
+  struct world *w = *state;
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 0, NULL, 0), 0); /* no slots */
+  for (uint64_t i = 1; i <= 2; i++) {
+    struct hop_job job = world_job(i);
+    assert_int_equal(world_put(w, &job), HOP_JOB_QUEUED);
+  }
+  world_pass(w, 0);
+  world_origin(w, 1, 2); /* job 1 is below */
+  assert_int_equal(world_beat(w, EXECUTOR, INCARNATION, 10, NULL, 0), 0);
+  world_pass(w, 0);
+  answer_dispatch(w, 2, HOP_EXECUTE_TAKEN);
+  world_expect_none(w);
+  assert_int_equal(world_state(w, 1), JOB_STATE_COUNT);
+  assert_null(world_row(w, 1));
+}
+
+static void test_origins_and_executors_at_their_limits(void **state) {
+  struct world *w = *state;
+  struct hop_jobs_head origin = {.origin_epoch = 1, .url = "http://127.0.0.1:1"};
+  for (uint64_t i = 1; i <= QUEUE_ORIGINS_MAX + 1; i++) { /* with that of the world */
+    origin.origin = 1000 + i;
+    bool fits = i < QUEUE_ORIGINS_MAX;
+    assert_int_equal(queue_origin_seen(w->queue, &origin, w->now_us), fits ? PF_OK : PF_ELIMIT);
+  }
+  struct hop_job job = world_job(1);
+  job.job.origin = origin.origin;
+  assert_int_equal(world_put(w, &job), HOP_JOB_REFUSED);
+  origin.origin = 1001;
+  assert_int_equal(queue_origin_seen(w->queue, &origin, w->now_us), PF_OK); /* is known */
+
+  struct pf_buf aborts;
+  pf_buf_init(&aborts, 1024);
+  struct hop_heartbeat beat = {
+      .slots = 1, .free = 1, .incarnation = 1, .url = "http://127.0.0.1:1"};
+  for (uint64_t i = 1; i <= QUEUE_EXECUTORS_MAX + 1; i++) {
+    beat.executor = 1000 + i;
+    bool fits = i < QUEUE_EXECUTORS_MAX;
+    assert_int_equal(queue_heartbeat(w->queue, &beat, (struct pf_slice){0}, w->now_us, &aborts),
+        fits ? PF_OK : PF_ELIMIT);
+  }
+  pf_buf_done(&aborts);
+}
+
 /* The request names the statuses with which also a job that must not be repeated is tried again,
  * and that as often as it may be tried. */
 static void test_named_status_is_repeated_up_to_the_last_attempt(void **state) {
@@ -201,6 +259,9 @@ int queue_rules_tests(void) {
       RULE(test_heartbeat_with_an_old_fence_renews_nothing),
       RULE(test_delivery_goes_on_until_the_answer_is_final),
       RULE(test_refusal_of_a_second_copy_decides_nothing),
+      RULE(test_a_dispatch_that_cannot_be_read_ends_the_job),
+      RULE(test_a_ready_job_that_is_over_is_not_dispatched),
+      RULE(test_origins_and_executors_at_their_limits),
       RULE(test_named_status_is_repeated_up_to_the_last_attempt),
       RULE(test_dispatches_of_another_epoch_go_on),
       RULE(test_broken_invariants_are_counted),

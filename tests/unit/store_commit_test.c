@@ -139,6 +139,43 @@ static void test_a_failing_request_breaks_the_store(void **state) {
   uv_sem_destroy(&held.leave);
 }
 
+static int overlooking_apply(void *arg, struct store_req *req) {
+  struct user *user = arg;
+  sqlite3 *db = sqlite3_db_handle(user->stmt[SQL_PUT]);
+  assert_int_equal(put_apply(arg, req), PF_OK);
+  assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+  return PF_OK;
+}
+
+/* SQLite has given the transaction up, and the request did not see it: what comes behind it in the
+ * group would be on disk by itself. */
+static void test_an_error_that_a_request_overlooks_breaks_the_store(void **state) {
+  struct fixture *f = *state;
+  struct held held;
+  struct put a, blind, b;
+  open_ok(f);
+  held_submit(&held, f, 1000);
+  put_init(&a, f, 1);
+  put_init(&blind, f, 2);
+  blind.req.apply = overlooking_apply;
+  put_init(&b, f, 3);
+  store_submit(f->store, &a.req);
+  store_submit(f->store, &blind.req);
+  store_submit(f->store, &b.req);
+  uv_run(&f->loop, UV_RUN_NOWAIT);
+  uv_sem_post(&held.leave);
+  wait_done(f, 4);
+  assert_int_equal(held.put.result, PF_OK);
+  assert_int_equal(a.result, PF_EIO);
+  assert_int_equal(blind.result, PF_EIO);
+  assert_int_equal(b.result, PF_EIO);
+  assert_int_equal(f->broken, 1);
+  close_and_wait(f);
+  assert_int_equal(rows_of(f->path), 1); /* held */
+  uv_sem_destroy(&held.entered);
+  uv_sem_destroy(&held.leave);
+}
+
 static void test_lazy_requests_go_with_the_next_group_or_in_time(void **state) {
   struct fixture *f = *state;
   struct put lazy[2], eager, alone;
@@ -348,6 +385,7 @@ int store_commit_tests(void) {
       TEST(test_done_may_submit_again),
       TEST(test_a_savepoint_undoes_one_request_only),
       TEST(test_a_failing_request_breaks_the_store),
+      TEST(test_an_error_that_a_request_overlooks_breaks_the_store),
       TEST(test_lazy_requests_go_with_the_next_group_or_in_time),
       TEST(test_close_finishes_what_waits_and_refuses_the_rest),
       TEST(test_quick_groups_are_committed_by_the_loop_and_slow_ones_by_the_thread),

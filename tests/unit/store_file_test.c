@@ -181,6 +181,83 @@ static void test_a_backup_opens_and_matches(void **state) {
   close_and_wait(f);
 }
 
+static int backup_result(struct fixture *f, const char *path) {
+  unsigned before = f->backups;
+  store_backup(f->store, path, on_backup, f);
+  while (f->backups == before)
+    uv_run(&f->loop, UV_RUN_ONCE);
+  return f->backup_err;
+}
+
+static void test_backups_that_cannot_be_made(void **state) {
+  struct fixture *f = *state;
+  char copy[128], part[160], longest[600];
+  snprintf(copy, sizeof(copy), "%s/copy.db", f->dir);
+  snprintf(part, sizeof(part), "%s.part", copy);
+  memset(longest, 'x', sizeof(longest) - 1);
+  longest[sizeof(longest) - 1] = 0;
+  open_ok(f);
+  put_and_wait(f, 1);
+  assert_int_equal(backup_result(f, longest), PF_EINVAL);
+  assert_int_equal(backup_result(f, "/no/such/directory/copy.db"), PF_EIO);
+  int fd = open(part, O_RDWR | O_CREAT, 0600); /* one that was broken off, or goes on */
+  assert_true(fd >= 0);
+  close(fd);
+  assert_int_equal(backup_result(f, copy), PF_EEXIST);
+  assert_int_equal(access(part, F_OK), 0); /* it is somebody else's */
+  assert_int_equal(unlink(part), 0);
+  assert_int_equal(backup_result(f, copy), PF_OK);
+  assert_int_equal(unlink(copy), 0);
+
+  struct put twice; /* breaks the store */
+  put_init(&twice, f, 1);
+  store_submit(f->store, &twice.req);
+  wait_done(f, 2);
+  assert_int_equal(f->broken, 1);
+  assert_int_equal(backup_result(f, copy), PF_EIO);
+  store_close(f->store, on_closed, f);
+  store_backup(f->store, copy, on_backup, f); /* too late */
+  assert_int_equal(uv_run(&f->loop, UV_RUN_DEFAULT), 0);
+  assert_int_equal(f->closed, 1);
+  assert_int_equal(f->backup_err, PF_ECANCEL);
+  assert_int_equal(access(copy, F_OK), -1);
+  assert_int_equal(access(part, F_OK), -1);
+}
+
+/* It has begun, and has some way to go. */
+static void test_close_cancels_a_backup_that_runs(void **state) {
+  struct fixture *f = *state;
+  char copy[128], part[160];
+  snprintf(copy, sizeof(copy), "%s/copy.db", f->dir);
+  snprintf(part, sizeof(part), "%s.part", copy);
+  open_ok(f);
+  struct held first, second;
+  held_submit(&first, f, 1);
+  store_backup(f->store, copy, on_backup, f);
+  put_init(&second.put, f, 2);
+  second.put.req.apply = first.put.req.apply;
+  assert_int_equal(uv_sem_init(&second.entered, 0), 0);
+  assert_int_equal(uv_sem_init(&second.leave, 0), 0);
+  store_submit(f->store, &second.put.req);
+  uv_run(&f->loop, UV_RUN_NOWAIT); /* the end of a turn */
+  uv_sem_post(&first.leave);       /* between the two groups the backup gets its first step */
+  uv_sem_wait(&second.entered);
+  assert_int_equal(access(part, F_OK), 0);
+  store_close(f->store, on_closed, f);
+  uv_sem_post(&second.leave);
+  assert_int_equal(uv_run(&f->loop, UV_RUN_DEFAULT), 0);
+  assert_int_equal(f->closed, 1);
+  assert_int_equal(f->backups, 1);
+  assert_int_equal(f->backup_err, PF_ECANCEL);
+  assert_int_equal(access(copy, F_OK), -1);
+  assert_int_equal(access(part, F_OK), -1);
+  assert_int_equal(second.put.result, PF_OK);
+  uv_sem_destroy(&first.entered);
+  uv_sem_destroy(&first.leave);
+  uv_sem_destroy(&second.entered);
+  uv_sem_destroy(&second.leave);
+}
+
 static void test_close_cancels_backups(void **state) {
   struct fixture *f = *state;
   char copy[2][128];
@@ -222,6 +299,8 @@ int store_file_tests(void) {
       TEST(test_damage_is_found_and_named),
       TEST(test_unusable_paths_are_refused),
       TEST(test_a_backup_opens_and_matches),
+      TEST(test_backups_that_cannot_be_made),
+      TEST(test_close_cancels_a_backup_that_runs),
       TEST(test_close_cancels_backups),
       TEST(test_low_space_is_told),
   };

@@ -197,7 +197,7 @@ export class FakeExecutor {
   aborted = new Channel();
   /** Further members of each answer. */
   more = {};
-  /** What /v1/execute says about an item. */
+  /** What /v1/execute says about an item, now or later. */
   answer = () => 'taken';
 
   static async start(t, orchestrator, { slots = 10, beatMs = 100 } = {}) {
@@ -216,20 +216,20 @@ export class FakeExecutor {
     clearInterval(this.timer);
   }
 
-  #execute(path, [batch, ...items]) {
+  async #execute(path, [batch, ...items]) {
     assert.equal(path, '/v1/execute');
     if (batch.head.incarnation !== this.incarnation)
       return [[{}], ...items.map(() => [{ answer: 'wrong_incarnation' }])];
-    return [[this.more], ...items.map(({ head, body }) => {
+    return [[this.more], ...await Promise.all(items.map(async ({ head, body }) => {
       if (this.held.has(head.fence)) return [{ ...this.more, answer: 'seen' }];
-      const answer = this.answer(head);
+      const answer = await this.answer(head);
       if (answer === 'taken') {
         const item = { ...head, body: body.toString(), batch: batch.head };
         this.held.set(head.fence, item);
         this.dispatches.put(item);
       }
       return [{ ...this.more, answer }];
-    })];
+    }))];
   }
 
   async beat() {
