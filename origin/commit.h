@@ -19,22 +19,23 @@
 #include "base/buf.h"
 
 enum op_kind {
-  OP_ACTOR_PUT,      /* id, a = class, b = name */
-  OP_STATE_PUT,      /* id = actor, a = key, b = value */
-  OP_STATE_DELETE,   /* id = actor, a = key */
-  OP_JOB_PUT,        /* id = local id, other = actor, n = queue epoch, a = head, b = request */
-  OP_JOB_EPOCH,      /* id, n = queue epoch of the first announcement */
-  OP_JOB_RECEIVED,   /* id, a = result head, b = result body: safe before its continuation runs */
-  OP_JOB_RUNS,       /* id, n = runs of the continuation, counted before the run */
-  OP_JOB_PARK,       /* id, a = why: kept, and reported, but no longer tried */
-  OP_JOB_UNPARK,     /* id: it gets a new budget of runs */
-  OP_JOB_DELETE,     /* id */
-  OP_RESULT_PUT,     /* id, other = actor, n = wall ms, flag = takes a late result, a = result
-                      * message, b = body, c = whom a late result is for */
-  OP_RESULT_LATE,    /* id, a = late result message */
-  OP_SESSION_PUT,    /* id, other = actor, n = next offset, m = acked, a = token, wall in w */
-  OP_EVENT_PUT,      /* id = session, n = offset, w = wall ms, a = frame */
-  OP_EVENTS_DELETE,  /* id = session, n = last offset to go */
+  OP_ACTOR_PUT,     /* id, a = class, b = name */
+  OP_STATE_PUT,     /* id = actor, a = key, b = value */
+  OP_STATE_DELETE,  /* id = actor, a = key */
+  OP_JOB_PUT,       /* id = local id, other = actor, n = queue epoch, a = head, b = request */
+  OP_JOB_EPOCH,     /* id, n = queue epoch of the first announcement */
+  OP_JOB_RECEIVED,  /* id, a = result head, b = result body: safe before its continuation runs */
+  OP_JOB_RUNS,      /* id, n = runs of the continuation, counted before the run */
+  OP_JOB_PARK,      /* id, a = why: kept, and reported, but no longer tried */
+  OP_JOB_UNPARK,    /* id: it gets a new budget of runs */
+  OP_JOB_DELETE,    /* id */
+  OP_RESULT_PUT,    /* id, other = actor, n = wall ms, flag = takes a late result, a = result
+                     * message, b = body, c = whom a late result is for */
+  OP_RESULT_LATE,   /* id, a = late result message */
+  OP_SESSION_PUT,   /* id, other = actor, n = next offset, m = acked, o = claimable, a = token, wall
+                     * in w */
+  OP_EVENT_PUT,     /* id = session, n = offset, w = wall ms, a = frame */
+  OP_EVENTS_DELETE, /* id = session, n = last offset to go */
   OP_SESSION_DELETE, /* id */
   OP_SUBMIT_PUT,     /* id = scope, a = key, b = digest, other = local job id, w = wall ms of the
                       * job's deadline */
@@ -49,7 +50,7 @@ struct op {
   enum op_kind kind;
   bool flag;
   uint64_t id, other;
-  int64_t n, m, w;
+  int64_t n, m, o, w;
   struct pf_slice a, b, c;
 };
 

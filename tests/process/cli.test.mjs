@@ -365,6 +365,26 @@ test('fetch with a session comes back after each break, and submits once', async
   assert.deepEqual(seen[5], { type: 'ack', session, offset: 1 });
 });
 
+test('fetch counts from where an origin stands that lost its last moments', async (t) => {
+  const seen = [], session = 'ab'.repeat(16);
+  const late = (offset) => ({ type: 'late-result', reqId: 'job-1', clientId: 'other', offset, success: true, status: 200 });
+  const say = {
+    0: (socket) => socket.send({ type: 'session', session, offset: 0, oldest: 1, pending: 0 }),
+    1: (socket) => socket.send(late(9)),
+    2: (socket) => socket.destroy(), // ack
+    3: (socket) => {
+      socket.send({ type: 'session', session, offset: 2, oldest: 1, pending: 0 });
+      socket.send(late(3));
+    },
+    5: (socket) => socket.send({ type: 'result', reqId: 'job-0', clientId: 'cli', offset: 4, success: true, status: 200, responseLength: 2, duration: 3, body: 'ok' }),
+  };
+  const server = await wsServer(t, (socket, message) => say[seen.push(message) - 1]?.(socket, message));
+  const { code, stderr } = await fetchUrl(t, server, 'http://t/');
+  assert.equal(code, 0, stderr);
+  assert.deepEqual(seen.filter(({ type }) => type !== 'start-fetch').map(({ type, offset }) => [type, offset]),
+    [['resume', undefined], ['ack', 9], ['resume', 9], ['ack', 3], ['ack', 4]]);
+});
+
 test('fetch gives up when the connection does not come back, and says where the result will be', async (t) => {
   const session = 'cd'.repeat(16);
   const server = await wsServer(t, (socket, { type, clientId }) => {
