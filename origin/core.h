@@ -71,6 +71,7 @@ struct lookup {
 struct lookup *lookup_new(
     enum lookup_kind kind, uint64_t id, void (*done)(struct core *, struct lookup *));
 struct lookup_row *lookup_add_row(struct lookup *lookup); /* for the database side */
+void lookup_rows_clear(struct lookup *lookup);            /* to ask once more */
 void lookup_free(struct lookup *lookup);
 
 /* Content type of the answers to other processes (wire/batch.h). */
