@@ -428,7 +428,8 @@ static void ws_on_ready(void *arg) {
         (unsigned long long)pf_rand_secret_u64(), (unsigned long long)pf_rand_secret_u64());
     PF_ASSERT(f->frame.err == PF_OK);
   }
-  if (!f->job[0]) ws_session_send(&f->ws, pf_buf_view(&f->frame));
+  /* An origin that lost its last moments (a power cut) may have lost the job with them. */
+  if (!f->job[0] || f->ws.empty) ws_session_send(&f->ws, pf_buf_view(&f->frame));
 }
 
 static void ws_on_lost(void *arg, const char *why) {

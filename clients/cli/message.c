@@ -55,6 +55,7 @@ static const struct member members[] = {
     MEMBER("timings", MEMBER_TIMINGS, timings),
     MEMBER("logs", MEMBER_JSON, logs),
     MEMBER("offset", MEMBER_COUNT, offset),
+    MEMBER("pending", MEMBER_COUNT, pending),
     MEMBER("session", MEMBER_TEXT, session),
     MEMBER("batchId", MEMBER_TEXT, batch_id),
     MEMBER("count", MEMBER_COUNT, count),
@@ -122,6 +123,7 @@ int message_decode(struct message *ret_message, struct pf_slice text, struct pf_
     struct pf_error *reterr) {
   struct message m = {.type = MESSAGE_OTHER,
       .offset = -1,
+      .pending = -1,
       .enqueue_ms = -1,
       .duration_ms = -1,
       .status = -1,

@@ -60,6 +60,7 @@ static void on_session(struct ws_session *s, const struct message *m) {
   uv_timer_stop(&s->timer);
   /* An origin that lost its last moments (a power cut) gives their offsets to other events. */
   if (m->offset >= 0 && m->offset < s->offset) s->offset = s->acked = m->offset;
+  s->empty = m->pending == 0 && m->offset == s->offset;
   if (!s->token[0])
     snprintf(s->token, sizeof(s->token), "%.*s", (int)m->session.len, m->session.data);
   s->config.ready(s->config.arg);

@@ -42,6 +42,7 @@ struct ws_session {
   char token[40];        /* empty: no session */
   int64_t offset, acked; /* of the last event */
   bool asking;           /* resume has been sent and not answered */
+  bool empty;            /* as this connection began: no job is pending, and no event to come */
   bool plain, closing;
   int64_t lost_ms; /* when the connection broke, 0 = it stands */
   int64_t pause_ms;

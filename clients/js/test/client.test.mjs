@@ -389,6 +389,27 @@ test('a session that lost its last events counts from there, and is asked again'
   assert.equal(client.session.offset, 2);
 });
 
+test('an origin that has fewer jobs and events than were confirmed is asked again', async (t) => {
+  const server = await scripted(t), { client, socket } = await openSession(t, server);
+  const done = [client.fetch(URL_A), client.fetch(`${URL_A}b`)];
+  const sent = [await server.next('start-fetch'), await server.next('start-fetch')];
+  sent.forEach(({ message, answer }, i) => answer(enqueued(message, `r${i}`)));
+  await new Promise((all) => client.on('enqueued', ({ reqId }) => reqId === 'r1' && all()));
+  socket.destroy();
+  const whole = await resumed(server, { offset: 1, pending: 1 }); // one has ended, one has not
+  await client.ready();
+  client.ping().catch(() => {});
+  await server.next('ping');
+  assert.deepEqual(server.untaken, []); // nothing was asked before it
+  whole.socket.destroy();
+  await resumed(server, { offset: 1, pending: 0 }); // and now one is missing
+  for (let i = 0; i < 2; i++) {
+    const { message, answer } = await server.next('start-fetch');
+    answer(enqueued(message, message.url.endsWith('b') ? 'r1' : 'r0'), result(message, { reqId: message.url.endsWith('b') ? 'r1' : 'r0' }));
+  }
+  for (const one of done) assert.equal((await one).status, 200);
+});
+
 test('an unknown session: what was sent is rejected, a new session begins', async (t) => {
   const server = await scripted(t), { client } = await openSession(t, server);
   const sent = client.fetch(URL_A).catch((e) => e);
@@ -520,7 +541,7 @@ test('a cancel is repeated after a drop', async (t) => {
   stop.abort();
   await server.next('cancel');
   socket.destroy();
-  await resumed(server, { offset: 0 });
+  await resumed(server, { offset: 0, pending: 1 });
   assert.equal((await server.next('cancel')).message.reqId, 'r1');
 });
 
