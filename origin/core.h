@@ -212,7 +212,7 @@ struct session {
   int64_t acked;        /* everything up to here is deleted */
   int64_t durable;      /* highest offset that is on disk */
   int64_t sent;         /* highest offset given to the attached socket */
-  int64_t claimable;    /* highest offset that its client can have seen, -1 = any: it is attached */
+  int64_t claimable;    /* found by a start since its client was here; -1 = it was here since */
   int64_t bytes;        /* of the kept events */
   int64_t seen_wall_ms; /* when it last had a socket, as far as its row tells */
   int64_t pending;      /* jobs */

@@ -5,9 +5,9 @@
  * then the replay finds it in the database.
  *
  * After a power cut in normal mode, or from a backup, the origin may know less than a client has
- * seen, and gives offsets out again. What a client can have seen is therefore noted when it leaves
- * (or, if it was there until the end, is what the start finds): an offset above that is one of
- * those that were lost, and acknowledges nothing of what has the same number now. */
+ * seen, and gives offsets out again. So until a client returns, it can have seen no more than what
+ * the start has found: a larger offset is one of those that were lost, and acknowledges nothing of
+ * what has the same number now. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -340,7 +340,6 @@ void sessions_detach(struct core *core, struct socket *socket) {
   struct session *session = sessions_find(core, socket->session);
   if (!session || session->ws != socket->ws) return;
   session->ws = 0;
-  session->claimable = session->durable;
   session->seen_wall_ms = core->wall_ms;
   mark_dirty(core, session);
   note_idle(core, session);
