@@ -141,6 +141,7 @@ static bool held_renew(
     struct queue *queue, struct executor *executor, const struct hop_held *held) {
   struct job *job = job_find(queue, held->job);
   if (!job || !pf_fence_eq(job->fence, held->fence) || job->doubted) return false;
+  if (job->state == JOB_EXHAUSTED) return false; /* its origin is still to hear how it ended */
   if (job_is_over(job)) {
     job_close(queue, job);
     return false;

@@ -81,10 +81,20 @@ void core_on_ws_close(struct core *core, uint64_t ws) {
   actors_deliver(actor, &event);
 }
 
-static void on_cancel(
-    struct core *core, const struct socket *socket, const struct client_message *message) {
-  struct job *job =
-      message->job.origin == core->origin_id ? jobs_find(core, message->job.local) : NULL;
+static void cancel(struct core *core, const struct socket *socket, struct pf_job_id id);
+
+static void on_row_to_cancel(struct core *core, struct lookup *lookup) {
+  const struct socket *socket = clients_find(core, lookup->token);
+  struct pf_job_id id = {core->origin_id, (uint64_t)lookup->n};
+  if (socket && !socket->taken_over) cancel(core, socket, id);
+  lookup_free(lookup);
+}
+
+static void cancel(struct core *core, const struct socket *socket, struct pf_job_id id) {
+  struct job *job = id.origin == core->origin_id ? jobs_find(core, id.local) : NULL;
+  if (!job && id.origin == core->origin_id &&
+      core_await_row(core, id.local, socket->ws, on_row_to_cancel))
+    return;
   /* Only whoever started it may end it; to others it does not exist. */
   bool mine =
       job && job->actor == socket->actor->id &&
@@ -120,7 +130,7 @@ bool clients_handle(
     return true;
   }
   case CLIENT_CANCEL:
-    on_cancel(core, socket, message);
+    cancel(core, socket, message->job);
     return true;
   case CLIENT_PING:
     on_ping(core, socket, message);

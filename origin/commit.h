@@ -33,7 +33,8 @@ enum op_kind {
   OP_RESULT_PUT,     /* id, other = actor, n = kept ms, flag = takes a late result, a = result
                       * message, b = body, c = whom a late result is for */
   OP_RESULT_LATE,    /* id, a = late result message */
-  OP_SESSION_PUT,    /* id, other = actor, n = next offset, m = acked, a = token, seen in w */
+  OP_SESSION_PUT,    /* id, other = actor, n = next offset, m = acked, o = claimable, a = token,
+                      * seen in w */
   OP_EVENT_PUT,      /* id = session, n = offset, w = kept ms, a = frame */
   OP_EVENTS_DELETE,  /* id = session, n = last offset to go */
   OP_SESSION_DELETE, /* id */
@@ -50,7 +51,7 @@ struct op {
   enum op_kind kind;
   bool flag;
   uint64_t id, other;
-  int64_t n, m, w;
+  int64_t n, m, o, w;
   struct pf_slice a, b, c;
 };
 

@@ -15,7 +15,7 @@ struct lookup *lookup_new(
   lookup->id = id;
   lookup->done = done;
   pf_arena_init(&lookup->arena);
-  lookup->rows_end = &lookup->rows;
+  lookup_rows_clear(lookup);
   return lookup;
 }
 
@@ -25,6 +25,12 @@ struct lookup_row *lookup_add_row(struct lookup *lookup) {
   lookup->rows_end = &row->next;
   lookup->row_count++;
   return row;
+}
+
+void lookup_rows_clear(struct lookup *lookup) {
+  lookup->rows = NULL;
+  lookup->rows_end = &lookup->rows;
+  lookup->row_count = 0;
 }
 
 void lookup_free(struct lookup *lookup) {
@@ -128,6 +134,21 @@ static void recover_page(struct core *core) {
   struct lookup *lookup = lookup_new(LOOKUP_JOBS, 0, recover_on_page);
   lookup->n = (int64_t)core->load_cursor;
   core_ask(core, lookup);
+}
+
+bool core_is_unread(const struct core *core, uint64_t local) {
+  return core->loading && local > core->load_cursor &&
+         local >> PF_LOCAL_COUNT_BITS < core->origin_epoch;
+}
+
+bool core_await_row(struct core *core, uint64_t local, uint64_t token,
+    void (*done)(struct core *core, struct lookup *lookup)) {
+  if (!core_is_unread(core, local)) return false;
+  struct lookup *lookup = lookup_new(LOOKUP_EVENTS, 0, done); /* finds nothing: its turn matters */
+  lookup->n = (int64_t)local;
+  lookup->token = token;
+  core_ask(core, lookup);
+  return true;
 }
 
 void core_recover(struct core *core) {

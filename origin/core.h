@@ -71,6 +71,7 @@ struct lookup {
 struct lookup *lookup_new(
     enum lookup_kind kind, uint64_t id, void (*done)(struct core *, struct lookup *));
 struct lookup_row *lookup_add_row(struct lookup *lookup); /* for the database side */
+void lookup_rows_clear(struct lookup *lookup);            /* to ask once more */
 void lookup_free(struct lookup *lookup);
 
 /* Content type of the answers to other processes (wire/batch.h). */
@@ -211,6 +212,7 @@ struct session {
   int64_t acked;       /* everything up to here is deleted */
   int64_t durable;     /* highest offset that is on disk */
   int64_t sent;        /* highest offset given to the attached socket */
+  int64_t claimable;   /* found by a start since its client was here; -1 = it was here since */
   int64_t bytes;       /* of the kept events */
   int64_t seen_ms;     /* core.kept_ms when it last had a socket, as far as its row tells */
   int64_t pending;     /* jobs */

@@ -31,6 +31,7 @@ static const char *const migrations[] = {
     /* Keys are kept for days: a sweep that reads all of them each second holds the writer up.
      * made_ms is the time of the job's deadline (in older rows that of the submit). */
     "CREATE INDEX submits_by_age ON submits(made_ms);",
+    "ALTER TABLE sessions ADD COLUMN claimable INTEGER NOT NULL DEFAULT -1;",
 };
 
 const struct store_schema origin_db_schema = {
@@ -110,8 +111,8 @@ static const char *const sql_text[SQL_COUNT] = {
         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     [SQL_RESULT_LATE] = "UPDATE results SET late = ?2 WHERE id = ?1",
     [SQL_SESSION_PUT] =
-        "INSERT OR REPLACE INTO sessions(id, token, actor, next_offset, acked, seen_ms)"
-        " VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO sessions(id, token, actor, next_offset, acked, seen_ms, claimable)"
+        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     [SQL_EVENT_PUT] = "INSERT INTO events(session, offset, made_ms, frame) VALUES(?1, ?2, ?3, ?4)",
     [SQL_EVENTS_DELETE] = "DELETE FROM events WHERE session = ?1 AND offset <= ?2",
     [SQL_SESSION_DELETE] = "DELETE FROM sessions WHERE id = ?1",
@@ -144,7 +145,7 @@ static const char *const sql_text[SQL_COUNT] = {
     [SQL_SUM_RESULTS] = "SELECT coalesce(sum(" RESULT_BYTES "), 0) FROM results",
     [SQL_COUNT_SUBMITS] = "SELECT count(*) FROM submits",
     [SQL_GET_SESSIONS] =
-        "SELECT id, token, actor, next_offset, acked, seen_ms,"
+        "SELECT id, token, actor, next_offset, acked, seen_ms, claimable,"
         " (SELECT coalesce(sum(length(frame)), 0) FROM events WHERE session = s.id)"
         " FROM sessions s",
 };
@@ -259,6 +260,7 @@ static int apply_session_put(struct origin_db *db, const struct op *op) {
   store_bind_i64(stmt, 4, op->n);
   store_bind_i64(stmt, 5, op->m);
   store_bind_i64(stmt, 6, op->w);
+  store_bind_i64(stmt, 7, op->o);
   return store_run(stmt);
 }
 
@@ -535,7 +537,8 @@ static int read_sessions(
         .next_offset = store_column_i64(stmt, 3),
         .acked = store_column_i64(stmt, 4),
         .seen_ms = store_column_i64(stmt, 5),
-        .bytes = store_column_i64(stmt, 6)};
+        .claimable = store_column_i64(stmt, 6),
+        .bytes = store_column_i64(stmt, 7)};
     struct pf_slice token = store_column_slice(stmt, 1);
     if (token.len != sizeof(session.token)) continue;
     memcpy(session.token, token.data, token.len);

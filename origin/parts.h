@@ -11,6 +11,11 @@
 /* Asks the database, behind all that was decided before: an answer never misses a write that was
  * made earlier, durable or not. */
 void core_ask(struct core *core, struct lookup *lookup);
+/* The job may be one of an earlier run whose row is still to be read. */
+bool core_is_unread(const struct core *core, uint64_t local);
+/* If so: true, and done gets {n = local, token} later, behind another page of rows. */
+bool core_await_row(struct core *core, uint64_t local, uint64_t token,
+    void (*done)(struct core *core, struct lookup *lookup));
 
 /* ---- actors.c: who is in memory, and what waits until it is ---- */
 

@@ -221,8 +221,17 @@ static void discard_parked(struct core *core, uint64_t request, struct job *job)
   jobs_move(core, job, JOB_FINISHING);
 }
 
+static void on_row_to_cancel(struct core *core, struct lookup *lookup) {
+  struct pf_job_id id = {core->origin_id, (uint64_t)lookup->n};
+  core_on_api_cancel(core, lookup->token, id);
+  lookup_free(lookup);
+}
+
 void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id) {
   struct job *job = id.origin == core->origin_id ? jobs_find(core, id.local) : NULL;
+  if (!job && id.origin == core->origin_id &&
+      core_await_row(core, id.local, request, on_row_to_cancel))
+    return;
   if (job && job->state == JOB_PARKED) {
     discard_parked(core, request, job);
     return;

@@ -319,8 +319,7 @@ static void take_item(struct core *core, struct pf_slice head, struct pf_slice b
     return;
   }
   struct job *job = jobs_find(core, result.job.local);
-  if (!job && core->loading && result.job.local > core->load_cursor &&
-      result.job.local >> PF_LOCAL_COUNT_BITS < core->origin_epoch) {
+  if (!job && core_is_unread(core, result.job.local)) {
     results_answer(core, request, index, HOP_RESULT_RETRY); /* its row is not read yet */
   } else if (!job) {
     check_old_job(core, &result, head, body, request, index);
@@ -460,9 +459,7 @@ void results_park(struct core *core, struct job *job, const char *why) {
 static enum hop_status_answer status_of(struct core *core, struct pf_job_id id) {
   if (id.origin != core->origin_id) return HOP_STATUS_UNKNOWN;
   const struct job *job = jobs_find(core, id.local);
-  if (!job && core->loading && id.local > core->load_cursor &&
-      id.local >> PF_LOCAL_COUNT_BITS < core->origin_epoch)
-    return HOP_STATUS_RETRY;
+  if (!job && core_is_unread(core, id.local)) return HOP_STATUS_RETRY;
   if (!job) return id.local < core->next_local ? HOP_STATUS_DONE : HOP_STATUS_UNKNOWN;
   if (job->state == JOB_COMMITTING || job->state == JOB_PENDING) return HOP_STATUS_PENDING;
   return result_unsafe(job) ? HOP_STATUS_RETRY : HOP_STATUS_RECEIVED;

@@ -2,7 +2,12 @@
  *
  * An event gets its offset and its row in the same commit as the change that it reports. It is sent
  * to the attached socket when that commit is durable, unless the socket still replays older ones:
- * then the replay finds it in the database. */
+ * then the replay finds it in the database.
+ *
+ * After a power cut in normal mode, or from a backup, the origin may know less than a client has
+ * seen, and gives offsets out again. So until a client returns, it can have seen no more than what
+ * the start has found: a larger offset is one of those that were lost, and acknowledges nothing of
+ * what has the same number now. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +74,7 @@ void core_add_session(struct core *core, const struct session *row) {
   *session = *row;
   session->ws = 0;
   session->durable = session->next_offset - 1;
+  if (session->claimable < 0) session->claimable = session->durable;
   session->pending = 0;
   session->replaying = false;
   session_enter(core, session);
@@ -115,6 +121,7 @@ void sessions_flush_dirty(struct core *core, struct commit *commit) {
     op->other = session->actor;
     op->n = session->next_offset;
     op->m = session->acked;
+    op->o = session->claimable;
     op->w = session->seen_ms;
     op->a = commit_copy(commit, pf_slice(session->token, sizeof(session->token)));
   }
@@ -241,6 +248,7 @@ static struct session *session_make(struct core *core, const struct socket *sock
   session->actor = socket->actor->id;
   pf_rand_secret(session->token, sizeof(session->token));
   session->next_offset = 1;
+  session->claimable = -1;
   session->seen_ms = core->kept_ms;
   session_enter(core, session);
   actors_ensure_row(socket->actor);
@@ -257,19 +265,20 @@ static void attach(struct core *core, struct session *session, struct socket *so
   }
   socket->session = session->id;
   session->ws = socket->ws;
+  session->claimable = -1;
   session->seen_ms = core->kept_ms;
   session->replaying = true; /* until the greeting has left */
   mark_dirty(core, session);
   note_idle(core, session);
 }
 
-static void greet(struct core *core, struct session *session, int64_t from) {
+/* newest: what it may take for the newest offset. */
+static void greet(struct core *core, struct session *session, int64_t from, int64_t newest) {
   char token[WIRE_SESSION_HEX + 1];
   pf_hex_print(token, session->token, sizeof(session->token));
   struct pf_buf frame;
   pf_buf_init(&frame, WIRE_FRAME_MAX);
-  client_session_encode(
-      &frame, pf_slice_str(token), session->next_offset - 1, session->acked + 1, session->pending);
+  client_session_encode(&frame, pf_slice_str(token), newest, session->acked + 1, session->pending);
   turn_output_frame(core, session->ws, &frame);
   if (from < session->acked) {
     pf_buf_clear(&frame);
@@ -305,7 +314,7 @@ void sessions_resume(
   if (!message->session.len) {
     struct session *session = session_make(core, socket);
     attach(core, session, socket);
-    greet(core, session, 0);
+    greet(core, session, 0, 0);
     return;
   }
   struct session *session = find_by_token(core, message->session);
@@ -317,11 +326,14 @@ void sessions_resume(
     return;
   }
   int64_t from = message->offset < 0 ? session->acked : message->offset;
-  if (from > session->next_offset - 1) from = session->next_offset - 1;
+  int64_t newest = session->next_offset - 1;
+  /* It counts from there, and takes what follows for new. */
+  if (session->claimable >= 0 && from > session->claimable) newest = session->claimable;
+  if (from > newest) from = newest;
   int64_t oldest_before = session->acked;
   attach(core, session, socket);
   sessions_ack(core, session, from);
-  greet(core, session, from < oldest_before ? from : session->acked);
+  greet(core, session, from < oldest_before ? from : session->acked, newest);
 }
 
 void sessions_detach(struct core *core, struct socket *socket) {

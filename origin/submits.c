@@ -134,6 +134,11 @@ static void answer_same(
 static void on_checked(struct core *core, struct lookup *lookup) {
   struct submit_wait *wait = lookup->arg;
   const struct lookup_row *row = lookup->rows;
+  if (row && core_is_unread(core, row->other)) {
+    lookup_rows_clear(lookup);
+    core_ask(core, lookup); /* again, behind the next page of jobs */
+    return;
+  }
   /* Meanwhile another message may have made the job, or the one on disk is still pending. */
   struct job *job = submits_find(core, lookup->id, lookup->key);
   bool same = job   ? memcmp(job->digest, wait->digest, sizeof(wait->digest)) == 0

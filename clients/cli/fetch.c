@@ -426,9 +426,9 @@ static void ws_on_ready(void *arg) {
   if (!f->job[0]) ws_session_send(&f->ws, pf_buf_view(&f->frame));
 }
 
-static void ws_on_missed(void *arg) {
+static void ws_on_owed(void *arg, int64_t most) {
   struct fetch *f = arg;
-  if (!f->job[0]) return; /* it has just been submitted */
+  if (!f->job[0] || most > 0) return;
   f->job[0] = '\0';
   ws_session_send(&f->ws, pf_buf_view(&f->frame));
 }
@@ -451,7 +451,7 @@ static void fetch_go(struct fetch *f) {
       .arg = f,
       .ready = ws_on_ready,
       .text = ws_on_text,
-      .missed = ws_on_missed,
+      .owed = ws_on_owed,
       .lost = ws_on_lost,
       .closed = ws_on_closed};
   PF_ASSERT(uv_loop_init(&f->loop) == 0);

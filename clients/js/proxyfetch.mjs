@@ -12,8 +12,8 @@
 // A unit of work is in one of these states, and only a result or an error ends it:
 //
 //   new ──sent──► sent ──enqueued / batch-started──► confirmed ──result / batch-complete──► settled
-//    ▲              │ dropped: plain rejects,            │ gap or rewound session: the result may
-//    └──────────────┘ a session sends it again           └── be among what was lost; sent again
+//    ▲              │ dropped: plain rejects,            │ gap, or a session that knows less: the
+//    └──────────────┘ a session sends it again           └── job or its result may be lost; sent again
 
 /** The largest text frame that an origin takes, in bytes. */
 export const FRAME_BYTES_MAX = 1 << 20;
@@ -517,7 +517,7 @@ export class ProxyFetchClient {
 
   // ---- sessions ----
 
-  #onSession({ session: id, offset }) {
+  #onSession({ session: id, offset, pending = Infinity }) {
     const session = this.#session;
     if (!session) return;
     if (session.id === null) {
@@ -526,8 +526,16 @@ export class ProxyFetchClient {
       // The origin lost its last moments (a power cut, sync normal): offsets start again from there.
       Object.assign(session, { offset, acked: Math.min(session.acked, offset) });
       this.#askAgain();
+    } else if (pending + offset - session.offset < this.#confirmed) {
+      this.#askAgain(); // each is a job that is pending there, or an event that is to come: some are neither
     }
     this.#onReady();
+  }
+
+  get #confirmed() {
+    let count = 0;
+    for (const work of this.#work.values()) count += work.state === 'confirmed';
+    return count;
   }
 
   /** Later, on another connection, after a pause that grows; nothing was sent on this one. Otherwise

@@ -88,8 +88,11 @@ void load_resend(struct load *load) {
   send_again(load, LOAD_SENT);
 }
 
-void load_ask_again(struct load *load) {
-  send_again(load, LOAD_ENQUEUED);
+void load_check_owed(struct load *load, int64_t most) {
+  int64_t waited_for = 0;
+  for (int64_t i = 0; i < load->sent; i++)
+    waited_for += load->fetches[i].state == LOAD_ENQUEUED;
+  if (waited_for > most) send_again(load, LOAD_ENQUEUED);
 }
 
 void load_begin(struct load *load, const struct load_plan *plan, int64_t now_ns) {

@@ -73,8 +73,9 @@ void load_on_message(struct load *load, const struct message *message, int64_t n
 /* After a break of the connection within a session: what has not been acknowledged is sent again.
  */
 void load_resend(struct load *load);
-/* Answers are gone, or the server has forgotten: what has been acknowledged is sent again. */
-void load_ask_again(struct load *load);
+/* The server has at most so many results of what it has acknowledged. If more are waited for, some
+ * are lost, and all of them are sent again. */
+void load_check_owed(struct load *load, int64_t most);
 /* What could not even be decoded. */
 void load_on_garbage(struct load *load, const char *why);
 bool load_ended(const struct load *load);

@@ -261,9 +261,9 @@ static void ws_on_ready(void *arg) {
     ping_send(m);
 }
 
-static void ws_on_missed(void *arg) {
+static void ws_on_owed(void *arg, int64_t most) {
   struct measure *m = arg;
-  if (m->loading) load_ask_again(&m->load);
+  if (m->loading) load_check_owed(&m->load, most);
 }
 
 static void ws_on_lost(void *arg, const char *why) {
@@ -400,7 +400,7 @@ static void measure_go(struct measure *m) {
       .ready = ws_on_ready,
       .text = ws_on_text,
       .pong = ws_on_pong,
-      .missed = ws_on_missed,
+      .owed = ws_on_owed,
       .lost = ws_on_lost,
       .closed = ws_on_closed};
   PF_ASSERT(uv_loop_init(&m->loop) == 0 && uv_timer_init(&m->loop, &m->tick) == 0);

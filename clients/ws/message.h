@@ -32,7 +32,7 @@ enum message_type {
 struct message {
   enum message_type type;
   struct pf_slice type_name, client_id, batch_id, req_id, session;
-  int64_t offset, to;
+  int64_t offset, to, pending;
   double enqueue_ms, duration_ms;
   bool success;
   int64_t status, response_length, attempts, count, success_count;

@@ -53,12 +53,14 @@ static void on_opened(void *arg) {
   uv_timer_start(&s->timer, on_resume_timer, ms, 0);
 }
 
-/* A power cut may take an origin's last commits from it (sync normal): offsets go on from there. */
-static bool session_rewind(struct ws_session *s, int64_t newest) {
-  if (newest < 0 || newest >= s->offset) return false;
-  s->offset = newest;
-  if (s->acked > newest) s->acked = newest;
-  return true;
+/* What is confirmed is a job that is pending there, or an event that is still to come. An origin
+ * that lost its last moments (a power cut) gives their offsets to other events, and nobody knows
+ * what else it has lost. */
+static int64_t session_owed(struct ws_session *s, const struct message *m) {
+  if (m->offset < 0 || m->pending < 0) return INT64_MAX;
+  if (m->offset >= s->offset) return m->pending + m->offset - s->offset;
+  s->offset = s->acked = m->offset;
+  return 0;
 }
 
 static void on_session(struct ws_session *s, const struct message *m) {
@@ -68,9 +70,9 @@ static void on_session(struct ws_session *s, const struct message *m) {
   uv_timer_stop(&s->timer);
   if (!s->token[0])
     snprintf(s->token, sizeof(s->token), "%.*s", (int)m->session.len, m->session.data);
-  bool rewound = session_rewind(s, m->offset);
+  int64_t owed = session_owed(s, m);
   s->config.ready(s->config.arg);
-  if (rewound && !s->closing) s->config.missed(s->config.arg);
+  if (!s->closing) s->config.owed(s->config.arg, owed);
 }
 
 /* An error that names no fetch, while resume is unanswered, is the answer to it. */
@@ -100,7 +102,7 @@ bool ws_session_take(struct ws_session *s, const struct message *m) {
     s->acked = s->offset;
     send_offset(s, "ack");
   }
-  if (gap) s->config.missed(s->config.arg);
+  if (gap) s->config.owed(s->config.arg, 0);
   return m->type == MESSAGE_GAP;
 }
 

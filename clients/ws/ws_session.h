@@ -4,7 +4,7 @@
  * Threads    The loop's.
  * Ownership  The caller owns struct ws_session and what its config points to, until the loop has
  *            run after ws_session_close or closed.
- * Ordering   ready after each connection, before any text of it; missed after ready, or between
+ * Ordering   ready after each connection, before any text of it; owed after ready, or between
  *            texts; lost after each break that is to be mended; closed once, as the last callback,
  *            unless ws_session_close came first.
  * Limits     WS_SESSION_RESUME_MS for the answer to the first resume: a server that knows no
@@ -31,9 +31,10 @@ struct ws_session_config {
   void (*ready)(void *arg);
   void (*text)(void *arg, struct pf_slice text); /* gives messages to ws_session_take first */
   void (*pong)(void *arg);
-  /* Answers are gone, or the server has forgotten its last moments: what it had confirmed and not
-   * answered is to be submitted again, under the same key. */
-  void (*missed)(void *arg);
+  /* Of what it has confirmed the server has at most so many results to give. If more are waited
+   * for, some are gone, or it lost them with its last moments: what was confirmed is then to be
+   * submitted again, under its key. */
+  void (*owed)(void *arg, int64_t most);
   void (*lost)(void *arg, const char *why);
   void (*closed)(void *arg, const char *why);
 };

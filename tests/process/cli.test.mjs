@@ -392,6 +392,44 @@ test('fetch asks again for what a gap swallowed, or a server forgot that had con
   }
 });
 
+test('fetch counts from where an origin stands that lost its last moments', async (t) => {
+  const seen = [], session = 'ab'.repeat(16);
+  const late = (offset) => ({ type: 'late-result', reqId: 'job-1', clientId: 'other', offset, success: true, status: 200 });
+  const say = {
+    0: (socket) => socket.send({ type: 'session', session, offset: 0, oldest: 1, pending: 0 }),
+    1: (socket) => socket.send(late(9)),
+    2: (socket) => socket.destroy(), // ack
+    3: (socket) => {
+      socket.send({ type: 'session', session, offset: 2, oldest: 1, pending: 0 });
+      socket.send(late(3));
+    },
+    5: (socket) => socket.send({ type: 'result', reqId: 'job-0', clientId: 'cli', offset: 4, success: true, status: 200, responseLength: 2, duration: 3, body: 'ok' }),
+  };
+  const server = await wsServer(t, (socket, message) => say[seen.push(message) - 1]?.(socket, message));
+  const { code, stderr } = await fetchUrl(t, server, 'http://t/');
+  assert.equal(code, 0, stderr);
+  assert.deepEqual(seen.filter(({ type }) => type !== 'start-fetch').map(({ type, offset }) => [type, offset]),
+    [['resume', undefined], ['ack', 9], ['resume', 9], ['ack', 3], ['ack', 4]]);
+});
+
+test('fetch submits again what the origin has lost', async (t) => {
+  const seen = [], session = 'ab'.repeat(16);
+  const greeting = { type: 'session', session, offset: 0, oldest: 1 };
+  const enqueued = (clientId) => ({ type: 'enqueued', reqId: 'job-0', clientId, enqueueTime: 1 });
+  const say = {
+    0: (socket) => socket.send({ ...greeting, pending: 0 }),
+    1: (socket, { clientId }) => (socket.send(enqueued(clientId)), socket.close(1001, 'restart')),
+    2: (socket) => (socket.send({ ...greeting, pending: 1 }), socket.close(1001, 'restart')), // it is there
+    3: (socket) => socket.send({ ...greeting, pending: 0 }), // and now it is not, nor is its result
+    4: (socket, { clientId }) => socket.send({ type: 'result', reqId: 'job-0', clientId, success: true, status: 200, responseLength: 2, duration: 3, body: 'ok' }),
+  };
+  const server = await wsServer(t, (socket, message) => say[seen.push(message) - 1]?.(socket, message));
+  const { code, stderr } = await fetchUrl(t, server, 'http://t/');
+  assert.equal(code, 0, stderr);
+  assert.deepEqual(seen.map(({ type }) => type), ['resume', 'start-fetch', 'resume', 'resume', 'start-fetch']);
+  assert.deepEqual(seen[4], seen[1]);
+});
+
 test('fetch gives up when the connection does not come back, and says where the result will be', async (t) => {
   const session = 'cd'.repeat(16);
   const server = await wsServer(t, (socket, { type, clientId }) => {

@@ -638,6 +638,53 @@ test('results stay until the origin has taken them', async (t) => {
   });
 });
 
+test('a result is kept until its deadline and the grace are over, then a last try decides', async (t) => {
+  /** Nobody takes anything, for longer than 200 ms. */
+  const refuseLong = async ({ queue, origin, at }) => {
+    const clock = await queue.fetch(origin, { url: at('/delay/600') });
+    origin.onResult = ({ job }) => (job === clock.job ? 'accepted' : 'retry');
+    await origin.result(clock);
+  };
+
+  await t.test('the grace comes on top of the deadline', async (t) => {
+    const all = await system(t); // a minute of grace
+    all.origin.onResult = () => 'retry';
+    const job = await all.queue.fetch(all.origin, { url: all.at('/uuid'), timers: { deadlineMs: 200 } });
+    await refuseLong(all);
+    all.origin.onResult = () => 'accepted';
+    assert.equal((await all.queue.completed(job)).outcome, 'delivered');
+  });
+
+  await t.test('the deadline counts, without any grace', async (t) => {
+    const all = await system(t, { args: ['--result-grace-ms', '0'] });
+    all.origin.onResult = () => 'retry';
+    const job = await all.queue.fetch(all.origin, { url: all.at('/uuid'), timers: { deadlineMs: 60000 } });
+    await refuseLong(all);
+    all.origin.onResult = () => 'accepted';
+    assert.equal((await all.queue.completed(job)).outcome, 'delivered');
+  });
+
+  await t.test('after both a failure goes whole to the queue, an answer as a note', async (t) => {
+    const { queue, origin, at } = await system(t, { args: ['--result-grace-ms', '0'] });
+    origin.onResult = () => 'retry';
+    const timers = { deadlineMs: 300 };
+    const failed = await queue.fetch(origin, { url: at('/reset'), timers });
+    const named = await queue.fetch(origin, { url: at('/status/503'), statuses: [503], timers });
+    const bodiless = await queue.fetch(origin, { url: at('/uuid'), timers });
+    const report = async (job) => {
+      const { outcome, code, certainty, detail } = await queue.completed(job);
+      assert.equal(outcome, 'undelivered');
+      return { code, certainty, detail };
+    };
+    assert.deepEqual(failure(await report(failed)), { code: 'reset', certainty: 'sent_unknown' });
+    assert.match((await report(failed)).detail, /^the connection broke/);
+    assert.deepEqual(await report(named), { code: 'undelivered', certainty: 'answered',
+      detail: 'the answer came, and the origin could not be reached until the deadline; it was dropped: status 503, 14 bytes' });
+    assert.match((await report(bodiless)).detail, /; it was dropped: status 200, 47 bytes$/); // no digest of what was not kept
+    assert.deepEqual(origin.results.all(failed.job), []);
+  });
+});
+
 test('results of an origin whose address nobody knows are given up, a few large ones at a time', async (t) => {
   const COUNT = 5, BYTES = 8 << 20; // more than GIVE_UP_BYTES in all
   const { queue, at } = await system(t, { args: ['--result-grace-ms', '0'] });

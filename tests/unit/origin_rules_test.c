@@ -263,6 +263,49 @@ static void test_key_of_a_finished_job_takes_no_other_request(void **state) {
   assert_int_equal(world_count_rows(world, "jobs"), 0);
 }
 
+/* Its job is pending, in a row that is not read yet: it is not one whose result has gone. */
+static void test_key_of_a_job_that_is_not_read_yet(void **state) {
+  struct world *world = *state;
+  make_jobs(world, 2 * LOOKUP_PAGE + 1);
+  world_say(world, 7, KEYED("http://127.0.0.1:1/"));
+  world_settle(world);
+  struct hop_job job = world_announced(world, 0);
+  world_restart(world);
+  assert_int_equal(core_on_ws_open(&world->core, 8, pf_slice_str("/")), 0);
+  world_say(world, 8, KEYED("http://127.0.0.1:1/"));
+  core_on_api_fetch(&world->core, 99, pf_slice_str("proxy"), pf_slice_str("default"),
+      pf_slice_str("{\"url\":\"http://127.0.0.1:1/\",\"submitKey\":\"k\"}"), 0);
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"result_expired\""), 0);
+  assert_int_equal(world_find_response(world, 99)->code, 202);
+  assert_int_equal(core_pending(&world->core), 2 * LOOKUP_PAGE + 2);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"type\":\"result\""), 1);
+}
+
+/* A cancel of it waits for the row, too: to say that nothing is pending would leave it running. */
+static void test_cancel_of_a_job_that_is_not_read_yet(void **state) {
+  struct world *world = *state;
+  char token[33], text[128], id[PF_ID_TEXT];
+  session_with_events(world, token, 0);
+  make_jobs(world, 2 * LOOKUP_PAGE + 1);
+  struct pf_job_id ids[2] = {start_fetch(world).job, start_fetch(world).job};
+  world_restart(world);
+  resume(world, 8, token, 0);
+  pf_job_id_print(id, ids[0]);
+  snprintf(text, sizeof(text), "{\"type\":\"cancel\",\"reqId\":\"%s\"}", id);
+  world_say(world, 8, text);
+  core_on_api_cancel(&world->core, 99, ids[1]);
+  core_on_api_cancel(
+      &world->core, 98, (struct pf_job_id){ids[1].origin, world->core.next_local + 1});
+  world_settle(world);
+  assert_int_equal(world_count_frames(world, "\"code\":\"canceled\""), 2);
+  assert_int_equal(world_find_response(world, 99)->code, 200);
+  assert_int_equal(world_find_response(world, 98)->code, 404);
+  assert_int_equal(core_pending(&world->core), 2 * LOOKUP_PAGE + 1);
+}
+
 /* ---- what is certain, and when ---- */
 
 static void cancel(struct world *world, struct pf_job_id id) {
@@ -578,6 +621,8 @@ int main(void) {
       RULE(test_result_for_another_origin_is_unknown),
       RULE(test_new_epoch_announces_jobs_of_earlier_runs_at_once),
       RULE(test_key_of_a_finished_job_takes_no_other_request),
+      RULE(test_key_of_a_job_that_is_not_read_yet),
+      RULE(test_cancel_of_a_job_that_is_not_read_yet),
       RULE(test_certainty_of_an_end_by_the_origin),
       RULE(test_deadline_survives_a_wall_clock_that_went_back),
       RULE(test_cancel_is_for_who_started_it),

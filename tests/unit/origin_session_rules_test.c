@@ -11,6 +11,7 @@
 
 #include "origin/parts.h" /* to break what must not break */
 #include "origin_fixture.h"
+#include "store/stmt.h"
 
 static void test_resume_acknowledges(void **state) {
   struct world *world = *state;
@@ -147,7 +148,7 @@ static void test_row_of_a_connected_session_is_kept_fresh(void **state) {
   world->limits.session_keep_ms = 600000;
   char token[33];
   session_with_events(world, token, 0);
-  for (int i = 0; i < 20; i++)
+  for (int i = 0; i < 15; i++)
     world_advance(world, 60000);
   world_restart(world);
   world_settle(world);
@@ -190,7 +191,10 @@ static void test_ack_beyond_the_newest_event(void **state) {
   assert_int_equal(world_count_rows(world, "events"), 1);
   leave(world, 7);
   resume(world, 8, token, 1000);
-  one_event(world, 8);
+  world_settle(world);
+  resume(world, 9, token, 1000); /* from one that is connected, too */
+  world_settle(world);
+  one_event(world, 9);
   assert_int_equal(world_count_frames(world, "\"offset\":4}"), 1);
   assert_int_equal(world_count_rows(world, "events"), 1);
 }
@@ -283,6 +287,48 @@ static void test_a_refused_resume_is_no_first_message(void **state) {
   world_settle(world);
   assert_int_equal(world_count_frames(world, "\"code\":\"bad_message\""), 2);
   assert_int_equal(world_count_rows(world, "sessions"), 1);
+}
+
+/* ---- an origin that lost its last moments (a power cut, a backup) ---- */
+
+/* The last event goes, as if its commit had not reached the disk. */
+static void lose_event(struct world *world, int offset) {
+  char sql[160];
+  snprintf(sql, sizeof(sql),
+      "DELETE FROM events WHERE offset >= %d; UPDATE sessions SET next_offset = %d", offset,
+      offset);
+  assert_int_equal(store_exec(world->db, sql, NULL), PF_OK);
+  world_restart(world);
+  world_settle(world);
+}
+
+/* Its client has seen event 3, and the offset was given out again: to claim the old one does not
+ * acknowledge the new one. */
+static void test_offsets_that_were_lost_acknowledge_nothing(void **state) {
+  struct world *world = *state;
+  char token[33];
+  session_with_events(world, token, 3);
+  struct hop_job jobs[2] = {start_fetch(world), start_fetch(world)};
+  lose_event(world, 3);
+  for (size_t i = 0; i < PF_COUNT(jobs); i++) {
+    world_deliver(world, &jobs[i], 200, NULL);
+    world_settle(world);
+    world_restart(world); /* a process that is killed keeps in mind what was lost before */
+    world_settle(world);
+  }
+  assert_int_equal(world_count_rows(world, "events"), 4);
+  resume(world, 8, token, 3);
+  world_settle(world);
+  assert_int_equal(world_count_rows(world, "events"), 2);
+  /* It hears from where on the offsets are new ones. */
+  assert_non_null(strstr(first_frame_to(world, 8), "\"offset\":2,\"oldest\":3,"));
+  assert_int_equal(world_count_frames(world, "\"offset\":3}"), 1);
+  assert_int_equal(world_count_frames(world, "\"offset\":4}"), 1);
+  leave(world, 8);
+  resume(world, 9, token, 4); /* from now on they are the ones that it has seen */
+  world_settle(world);
+  assert_int_equal(world_count_rows(world, "events"), 0);
+  assert_non_null(strstr(first_frame_to(world, 9), "\"offset\":4,\"oldest\":5,"));
 }
 
 /* ---- whose it is ---- */
@@ -459,6 +505,7 @@ int origin_session_rules_tests(void) {
       RULE(test_comings_and_goings_are_durable),
       RULE(test_a_late_result_keeps_its_session),
       RULE(test_no_session_goes_while_jobs_are_read),
+      RULE(test_offsets_that_were_lost_acknowledge_nothing),
       RULE(test_a_hole_between_offsets_is_counted),
   };
   return cmocka_run_group_tests_name("origin_session_rules", tests, NULL, NULL);

@@ -45,5 +45,6 @@ int queue_silent_tests(void);
 int queue_lost_tests(void);
 int queue_time_tests(void);
 int queue_rules_tests(void);
+int queue_call_rules_tests(void);
 
 #endif

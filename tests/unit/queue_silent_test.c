@@ -264,6 +264,24 @@ static void test_an_origin_that_has_ended_the_job_is_told_too(void **state) {
   assert_int_equal(world_put(w, &job), HOP_JOB_DONE);
 }
 
+/* Its report has arrived, and the answer to that got lost: the executor still holds the job when
+ * the origin comes back and ends it. What is left of the answer is told all the same. */
+static void test_a_late_heartbeat_does_not_drop_what_is_left(void **state) {
+  struct world *w = *state;
+  join(w);
+  struct hop_job job = world_job(1);
+  put_taken(w, &job);
+  struct hop_held held = held_of(w, 1);
+  give_up(w, 1, "status 200");
+  world_pass(w, 0);
+  world_origin(w, 1, 2);
+  world_beat(w, EXECUTOR, INCARNATION, 10, &held, 1);
+  world_pass(w, 0);
+  assert_int_equal(world_state(w, 1), JOB_EXHAUSTED);
+  assert_int_equal(expect_delivery(w, 1).outcome, OUTCOME_UNDELIVERED);
+  assert_int_equal(world_state(w, 1), JOB_STATE_COUNT);
+}
+
 static void answer_all(struct world *w, int status, int result) {
   struct queue_action action;
   while (world_act(w, &action)) {
@@ -419,6 +437,7 @@ int queue_silent_tests(void) {
       TEST(test_the_request_of_a_job_that_has_ended_leaves_the_memory),
       TEST(test_the_origin_is_told_what_was_dropped),
       TEST(test_an_origin_that_has_ended_the_job_is_told_too),
+      TEST(test_a_late_heartbeat_does_not_drop_what_is_left),
       TEST(test_an_origin_that_cannot_answer_yet_is_asked_later),
       TEST(test_jobs_of_an_origin_that_is_gone_are_dropped_after_their_time),
       TEST(test_silence_outlives_a_restart),

@@ -49,6 +49,7 @@ static void test_below_the_window_all_are_seen(void **state) {
   seen_init(&seen);
   uint64_t newest = 3 * SEEN_WINDOW;
   seen_put(&seen, fence(1, newest), false);
+  assert_true(seen_has(&seen, fence(1, newest)));
   uint64_t oldest = newest + 1 - SEEN_WINDOW;
   assert_false(seen_has(&seen, fence(1, oldest)));
   assert_true(seen_has(&seen, fence(1, oldest - 1)));
@@ -66,6 +67,7 @@ static void test_the_window_moves(void **state) {
   for (uint64_t c = 0; c < 100; c++)
     seen_put(&seen, fence(1, c), false);
   seen_put(&seen, fence(1, SEEN_WINDOW + 49), false);
+  assert_true(seen_has(&seen, fence(1, SEEN_WINDOW + 49)));
   assert_true(seen_has(&seen, fence(1, 99)));
   for (uint64_t c = SEEN_WINDOW; c < SEEN_WINDOW + 49; c++)
     assert_false(seen_has(&seen, fence(1, c)));
@@ -112,6 +114,7 @@ static void test_refusals(void **state) {
   assert_false(seen_has(&seen, fence(1, SEEN_WINDOW + 5)));
   assert_false(seen_refused(&seen, fence(1, SEEN_WINDOW + 5)));
   seen_put(&seen, fence(1, SEEN_WINDOW + 5), true);
+  assert_false(seen_refused(&seen, fence(1, 5)));        /* that is the other one's answer */
   seen_put(&seen, fence(1, SEEN_WINDOW * 3 + 5), false); /* a jump over the whole window */
   assert_false(seen_refused(&seen, fence(1, SEEN_WINDOW * 3 + 5)));
   seen_done(&seen);
