@@ -9,6 +9,21 @@ import { parseArgs } from 'node:util';
 import { mannWhitney, median, show, table } from './lib/figures.mjs';
 import { html } from './lib/report.mjs';
 
+/** What an operator gave us, and cannot be worked with: said without a stack. */
+export class Refusal extends Error {}
+
+/** A file of `bench suite --out`. */
+export function readRun(file) {
+  let run;
+  try {
+    run = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (why) {
+    throw new Refusal(`${file}: ${why.message}`);
+  }
+  if (!Array.isArray(run?.records)) throw new Refusal(`${file}: not written by \`bench suite --out\``);
+  return run;
+}
+
 const REPEATS_MIN = 4, SIGNIFICANT = 0.05;
 const metrics = [
   { name: 'throughput', key: 'ops', unit: '/s', better: 1 },
@@ -72,7 +87,7 @@ export async function compareCommand(args, { save }) {
     console.error('usage: proxyfetch bench compare OLD.json NEW.json [--threshold 0.10] [--markdown FILE] [--html FILE]');
     return 2;
   }
-  const [before, after] = positionals.map((file) => JSON.parse(readFileSync(file, 'utf8')));
+  const [before, after] = positionals.map(readRun);
   const rows = compareRuns(before, after, threshold), text = markdown(before, after, rows, threshold);
   console.log(text);
   if (values.markdown) save(values.markdown, text);

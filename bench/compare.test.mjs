@@ -1,6 +1,10 @@
 // The judgement of `bench compare`: real changes are seen, noise is not.
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { run as runProgram, tempDir } from '../tests/process/lib/process.mjs';
 import { compareRuns, markdown } from './compare.mjs';
 import { figuresOf, mannWhitney, median } from './lib/figures.mjs';
 import { html } from './lib/report.mjs';
@@ -36,6 +40,18 @@ test('small differences, wide scatter and single runs are no regression', () => 
   assert.equal(verdicts(run('a', [1000, 1010, 990, 1005]), run('b', [950, 960, 940, 955])).throughput, 'same');
   assert.equal(verdicts(run('a', [1000, 400, 1300, 900]), run('b', [1100, 300, 700, 800])).throughput, 'noise');
   assert.equal(verdicts(run('a', [1000]), run('b', [500])).throughput, 'worse? (too few repeats)');
+});
+
+test('files that are no runs, and scenarios that are none, are refused in a line', async (t) => {
+  const other = join(tempDir(t), 'other.json');
+  writeFileSync(other, '{"name":"other"}');
+  for (const [words, ...args] of [[/nothing\.json: ENOENT/, 'compare', 'nothing.json', other], [/other\.json: not written by `bench suite --out`/, 'targets', other],
+    [/compare\.test\.mjs: .*JSON/, 'targets', fileURLToPath(import.meta.url)], [/no scenario 'nope'; --list shows them/, 'suite', '--scenario', 'nope']]) {
+    const { code, stderr } = await runProgram(t, 'proxyfetch', ['bench', ...args]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, words);
+    assert.match(stderr, /^proxyfetch bench \w+: .*\n$/);
+  }
 });
 
 test('the reports name what they compare, and escape it', () => {

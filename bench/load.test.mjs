@@ -186,6 +186,16 @@ test('options that contradict each other are refused', async (t) => {
   }
 });
 
+test('a baseline that is not there, or has no name, is noticed before the load', async (t) => {
+  const { url, seen } = await serve(t, (req, res) => res.end('ok'));
+  for (const [words, ...args] of [[/no baseline 'nobody-kept-it'.*nobody-kept-it\.json: No such file.*--save-baseline/, '--baseline', 'nobody-kept-it'],
+    [/'a\/b': letters/, '--save-baseline', 'a/b'], [/'a\/b': letters/, '--baseline', 'a/b']]) {
+    const { code, stderr, result } = await bench(t, url, ...args);
+    assert.deepEqual([code, result, seen.requests], [2, null, 0], stderr);
+    assert.match(stderr, words);
+  }
+});
+
 test('--compare-cold-warm: first a connection for each request, then kept ones', async (t) => {
   const { url, seen } = await serve(t, answers['a length']);
   const { code, result } = await bench(t, url, '--compare-cold-warm', '--assert', 'error_percent=0');

@@ -1,9 +1,9 @@
 // `proxyfetch bench suite|targets|sides|compare`: everything of the benchmark suite that is not a load itself.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
-import { compareCommand } from './compare.mjs';
+import { compareCommand, readRun, Refusal } from './compare.mjs';
 import { show, table } from './lib/figures.mjs';
 import { judgeTargets, scenariosOfTargets, targetTable } from './lib/targets.mjs';
 import { machine, scope } from './lib/tools.mjs';
@@ -70,7 +70,7 @@ function printTargets(judged, short) {
 /** The table of a run that was kept, or of one that is made for it. */
 async function targetsCommand(args) {
   if (args.length === 1 && !args[0].startsWith('-')) {
-    const run = JSON.parse(readFileSync(args[0], 'utf8'));
+    const run = readRun(args[0]);
     console.log(`${run.date}, commit ${run.commit}, ${run.cpus} × ${run.cpu}, ${run.memoryMiB} MiB, Linux ${run.kernel}`);
     return printTargets(judgeTargets(run.records), run.short), 0;
   }
@@ -84,7 +84,7 @@ async function suiteCommand(args) {
   const wanted = values.scenario.split(',');
   const chosen = scenarios.filter((s) => values.scenario === 'all' || wanted.includes(s.name));
   const unknown = wanted.filter((n) => n !== 'all' && !scenarios.some((s) => s.name === n));
-  if (unknown.length) return console.error(`no scenario ${unknown.join(', ')}\n${usage}`), 2;
+  if (unknown.length) throw new Refusal(`no scenario ${unknown.map((n) => `'${n}'`).join(', ')}; --list shows them`);
   if (!(Number(values.repeat) >= 1) || !(Number(values.long) >= 0)) return console.error(usage), 2;
   const records = [];
   await scope(async (t) => {
@@ -123,7 +123,8 @@ if (!commands[command] || args.includes('--help')) {
   try {
     process.exitCode = await commands[command](args, { save, table });
   } catch (why) {
-    console.error(`proxyfetch bench ${command}: ${why.code?.startsWith?.('ERR_PARSE') ? `${why.message}\n${usage}` : why.stack}`);
+    const misused = why.code?.startsWith?.('ERR_PARSE');
+    console.error(`proxyfetch bench ${command}: ${misused ? `${why.message}\n${usage}` : why instanceof Refusal ? why.message : why.stack}`);
     process.exitCode = 2;
   }
 }

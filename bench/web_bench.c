@@ -224,6 +224,10 @@ static void bench_http(
 int main(int argc, char **argv) {
   if (argc > 1 && strcmp(argv[1], "serve") == 0)
     return serve(argc > 2 ? argv[2] : "127.0.0.1:0", -1);
+  if (argc > 1) {
+    fprintf(stderr, "usage: web_bench [serve [ADDR:PORT]]\n");
+    return PF_EXIT_USAGE;
+  }
   int ready[2];
   if (pipe(ready)) fail("pipe");
   pid_t pid = fork();

@@ -334,6 +334,7 @@ void core_on_api_cancel(struct core *core, uint64_t request, struct pf_job_id id
  * of after (all zero: from the beginning; 400 if it is of another origin); state empty = all, 400
  * if it is none. Looked at page by page, however many there are. */
 #define CORE_LIST_MAX 1000
+#define CORE_WAITERS_MAX 10000 /* requests that wait for the end of a job; one more is answered */
 void core_on_api_list(struct core *core, uint64_t request, struct pf_slice state, int64_t limit,
     struct pf_job_id after);
 /* Gives a parked job a new budget of runs. */

@@ -4,7 +4,7 @@
 #include "origin/parts.h"
 #include "wire/json.h"
 
-enum { WAIT_MS_MAX = 60000, WAITERS_MAX = 10000 };
+enum { WAIT_MS_MAX = 60000 };
 
 void queries_error(
     struct core *core, uint64_t request, int status, const char *code, const char *text) {
@@ -87,7 +87,7 @@ static void waiter_time_out(struct core *core, struct waiter *waiter) {
 void queries_wait(
     struct core *core, struct job *job, uint64_t request, int64_t wait_ms, bool submitted) {
   if (wait_ms > WAIT_MS_MAX) wait_ms = WAIT_MS_MAX;
-  if (wait_ms <= 0 || core->waiters.count >= WAITERS_MAX || job->state == JOB_PARKED) {
+  if (wait_ms <= 0 || core->waiters.count >= CORE_WAITERS_MAX || job->state == JOB_PARKED) {
     respond_gated(core, job, request, submitted);
     return;
   }

@@ -68,7 +68,7 @@ static int check_options(const struct bench_config *c, struct pf_error *reterr) 
     return pf_error_set(
         reterr, PF_EINVAL, "--compare-cold-warm excludes --record and --no-keepalive");
   if (!c->ws && c->clients > 1) return pf_error_set(reterr, PF_EINVAL, "--clients needs --ws");
-  return PF_OK;
+  return bench_baseline_check(c->baseline, c->save, reterr);
 }
 
 static int read_speed(const char *text, double *ret_speed, struct pf_error *reterr) {

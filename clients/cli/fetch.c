@@ -1,6 +1,6 @@
 /* `proxyfetch fetch URL`: one fetch through the system, from the shell.
  *
- * The fetch belongs to a session of the origin, if that has such (row 10 of the protocol): then a
+ * The fetch belongs to a session of the origin, if that has such (`resume` of the protocol): then a
  * connection that breaks, even with the origin behind it, is made again, and the result comes on
  * the new one. What was sent before is sent again only if nobody has acknowledged it, under the
  * same submitKey, so that it is one job whatever happens. */

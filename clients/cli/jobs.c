@@ -91,6 +91,10 @@ static void print_row(const struct json *job) {
   }
 }
 
+static void print_total(int64_t total, const char *more) {
+  printf("%" PRId64 " job%s%s\n", total, total == 1 ? "" : "s", more);
+}
+
 static int print_list(const struct pf_buf *body) {
   struct json *root;
   if (json_parse(&root, pf_buf_view(body), NULL)) return print_unreadable();
@@ -102,7 +106,7 @@ static int print_list(const struct pf_buf *body) {
         "continuation", "clientId");
   for (const struct json *job = jobs ? json_first(jobs) : NULL; job; job = json_next(job), shown++)
     print_row(job);
-  printf("%" PRId64 " jobs%s\n", total, shown < total ? "; --limit shows more" : "");
+  print_total(total, shown < total ? "; --limit shows more" : "");
   json_free(root);
   return PF_EXIT_OK;
 }
@@ -151,7 +155,7 @@ static int print_undelivered(const struct pf_buf *body) {
     request_print_text(stdout, 0, error);
     putchar('\n');
   }
-  printf("%" PRId64 " jobs%s\n", total, shown < total ? ", the first of them shown" : "");
+  print_total(total, shown < total ? ", the first of them shown" : "");
   json_free(root);
   return PF_EXIT_OK;
 }
@@ -163,7 +167,7 @@ static int ask(const char *server, const char *method, const char *path,
   struct pf_error why = {0};
   char address[WS_CLIENT_HOST_MAX + 256];
   if (ws_url_parse(&url, server, &why)) {
-    fprintf(stderr, "proxyfetch jobs: %s: %s\n", server, why.text);
+    fprintf(stderr, "proxyfetch jobs: %s\n", why.text);
     return PF_EXIT_USAGE;
   }
   ws_url_http(&url, path, address, sizeof(address));

@@ -43,8 +43,9 @@ int request_run(const char *method, const char *url, int *ret_status, struct pf_
   PF_ASSERT(uv_loop_close(&loop) == 0);
   *ret_status = request.call.status;
   if (!err) return ret_body->err;
-  return pf_error_set(
-      reterr, err, "%s: %s", url, request.error[0] ? request.error : pf_err_text(err));
+  return pf_error_set(reterr, err, "%s: %s%s", url,
+      request.error[0] ? request.error : pf_err_text(err),
+      err == PF_ENET ? "; is it running?" : "");
 }
 
 /* Control characters, the second set of them too (U+0080 to U+009F, as UTF-8). */

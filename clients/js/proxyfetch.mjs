@@ -238,11 +238,11 @@ export class ProxyFetchClient {
     for (const waiter of this.#waiters.splice(0)) waiter.resolve();
   }
 
-  #onLost(code, reason, why = lostError(code, reason)) {
+  #onLost(code, reason, why = this.#lostError(code, reason)) {
     const lasted = now() - this.#openedAt;
     this.#detach();
     this.#failures = lasted >= STABLE_MS ? 0 : this.#failures;
-    for (const ping of this.#pings.values()) ping.reject(lostError(code, reason));
+    for (const ping of this.#pings.values()) ping.reject(this.#lostError(code, reason));
     this.#pings.clear();
     if (code === CLOSE_TAKEN_OVER)
       return this.#end(new ConnectionError('another connection has taken this session over', { code: 'taken_over' }));
@@ -256,6 +256,11 @@ export class ProxyFetchClient {
     const pause = Math.min(maxMs, minMs * 2 ** Math.min(this.#failures++, 30)) * (0.5 + Math.random() / 2);
     this.#timers.reconnect = setTimeout(() => this.#open(), pause);
     this.#setState('waiting', why);
+  }
+
+  #lostError(code, reason) {
+    const what = this.#state === 'connecting' ? `cannot connect to ${this.#url}` : 'the connection was lost';
+    return new ConnectionError(`${what} (${code}${reason ? `, ${reason}` : ''})`, { code: 'connection_lost', closeCode: code });
   }
 
   /** Lets go of the socket without waiting for it: the other end may be gone without a word. */
@@ -463,8 +468,8 @@ export class ProxyFetchClient {
       this.#byReqId.delete(work.reqId); // an origin that lost the job (power cut) has made it anew
       work.reqId = message.reqId;
       this.#byReqId.set(work.reqId, work);
+      if (work.cancel) this.#send({ type: 'cancel', reqId: work.reqId }); // from now on cancel() sends it
       if (first) call(work.options.onEnqueued, { ...message, enqueue: work.enqueuedAt - work.sentAt });
-      if (work.cancel) this.#send({ type: 'cancel', reqId: work.reqId });
     }
     this.#emit('enqueued', message);
   }
@@ -595,10 +600,6 @@ function call(callback, ...args) {
 
 function closedError() {
   return new ConnectionError('the client has been closed', { code: 'closed' });
-}
-function lostError(code, reason) {
-  return new ConnectionError(`the connection was lost (${code}${reason ? `, ${reason}` : ''})`,
-    { code: 'connection_lost', closeCode: code });
 }
 function canceledError(id) {
   return new JobError('canceled before it was sent', { code: 'canceled', certainty: 'not_sent', owner: 'client', clientId: id });

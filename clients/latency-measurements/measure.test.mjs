@@ -101,6 +101,6 @@ for (const [what, answer, complaint] of [
 test('nobody there, and nonsense on the command line', async (t) => {
   const none = await measure(t, '--url', 'ws://127.0.0.1:1/');
   assert.equal(none.code, 1);
-  assert.match(none.stderr, /^measure: the connection was lost/);
+  assert.match(none.stderr, /^measure: cannot connect to ws:\/\/127\.0\.0\.1:1\/? \(1006\)$/m);
   assert.equal((await measure(t, '--rounds', 'x')).code, 2);
 });

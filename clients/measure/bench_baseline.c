@@ -56,12 +56,24 @@ static int baseline_read(struct json **ret_root, const char *name, struct pf_err
   int err = baseline_path(path, name, reterr);
   if (err) return err;
   FILE *in = fopen(path, "re");
-  if (!in) return pf_error_set(reterr, PF_EINVAL, "%s: %s", path, strerror(errno));
+  if (!in)
+    return pf_error_set(reterr, PF_EINVAL,
+        "there is no baseline '%s' (%.300s: %s); --save-baseline keeps one", name, path,
+        strerror(errno));
   char *text = pf_alloc(BENCH_BASELINE_MAX);
   size_t len = fread(text, 1, BENCH_BASELINE_MAX, in);
   fclose(in);
   err = json_parse(ret_root, pf_slice(text, len), reterr);
   free(text);
+  return err;
+}
+
+int bench_baseline_check(const char *baseline, const char *save, struct pf_error *reterr) {
+  char path[PATH_TEXT];
+  struct json *root = NULL;
+  int err = save ? baseline_path(path, save, reterr) : PF_OK;
+  if (!err && baseline) err = baseline_read(&root, baseline, reterr);
+  json_free(root);
   return err;
 }
 

@@ -12,7 +12,11 @@
 
 #define BENCH_BASELINE_MAX ((size_t)1 << 20)
 
-/* Errors of both: PF_EINVAL (a bad name, or no such baseline), PF_EIO, with a text. */
+/* Before a load is spent on them: whether baseline is there to be compared with, and save makes a
+ * name; either may be NULL. Errors of all three: PF_EINVAL (a bad name, or no such baseline),
+ * PF_EIO, with a text. */
+PF_MUST_CHECK int bench_baseline_check(
+    const char *baseline, const char *save, struct pf_error *reterr);
 PF_MUST_CHECK int bench_baseline_save(
     const struct bench_result *result, const char *name, struct pf_error *reterr);
 /* Prints old, new and the difference; *ret_worse if throughput or p99 is worse by more than

@@ -1,4 +1,4 @@
-/* What a server says over the WebSocket (docs/protocol.md, rows 2 to 13), as a struct.
+/* What a server says over the WebSocket (docs/protocol.md), as a struct.
  *
  * Threads    pure
  * Ownership  Slices point into the text, or into the arena where the text has escapes.

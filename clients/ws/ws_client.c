@@ -65,14 +65,20 @@ static bool url_split(struct ws_url *url, const char *host, size_t host_len, con
   return url->port[0] != '\0';
 }
 
+static int url_refuse(const char *text, struct pf_error *reterr) {
+  return pf_error_set(reterr, PF_EINVAL,
+      "'%s' is not a URL like ws://localhost:8787/ or http://localhost:8787/", text);
+}
+
 int ws_url_parse(struct ws_url *ret_url, const char *text, struct pf_error *reterr) {
   if (strncmp(text, "wss://", 6) == 0 || strncmp(text, "https://", 8) == 0)
-    return pf_error_set(reterr, PF_EINVAL, "%s: TLS is not spoken here; use ws://", text);
+    return pf_error_set(
+        reterr, PF_EINVAL, "%s: TLS is not spoken here; use ws:// or http://", text);
   size_t scheme = strncmp(text, "ws://", 5) == 0 ? 5 : strncmp(text, "http://", 7) == 0 ? 7 : 0;
   const char *host = text + scheme, *path = host + strcspn(host, "/?#");
   for (const char *c = text; *c; c++)
     if (scheme == 0 || *c <= ' ' || *c > '~' || *c == '#' || (*c == '@' && c < path))
-      return pf_error_set(reterr, PF_EINVAL, "'%s' is not a URL like ws://localhost:8787/", text);
+      return url_refuse(text, reterr);
   const char *host_end = *host == '[' ? strchr(host, ']') : host + strcspn(host, ":/?");
   struct ws_url url;
   if (host_end && host_end <= path) {
@@ -86,7 +92,7 @@ int ws_url_parse(struct ws_url *ret_url, const char *text, struct pf_error *rete
       return PF_OK;
     }
   }
-  return pf_error_set(reterr, PF_EINVAL, "'%s' is not a URL like ws://localhost:8787/", text);
+  return url_refuse(text, reterr);
 }
 
 void ws_url_http(const struct ws_url *url, const char *path, char *text, size_t size) {
@@ -382,8 +388,8 @@ static void ws_on_connected(uv_connect_t *req, int status) {
     PF_ASSERT(uv_read_start((uv_stream_t *)&c->tcp, ws_on_alloc, ws_on_read) == 0);
     ws_send_upgrade(c);
   } else if (c->state == WS_CONNECTING) {
-    snprintf(c->why, sizeof(c->why), "cannot connect to %s:%s: %s", c->url.host, c->url.port,
-        uv_strerror(status));
+    snprintf(c->why, sizeof(c->why), "cannot connect to %s:%s: %s%s", c->url.host, c->url.port,
+        uv_strerror(status), status == UV_ECONNREFUSED ? "; is it running?" : "");
     ws_try_next_address(c);
   }
   ws_release(c);

@@ -1,5 +1,5 @@
-/* A connection that comes back: a WebSocket with a session of the origin (rows 10 to 12 of the
- * protocol), or a plain one where the server has none.
+/* A connection that comes back: a WebSocket with a session of the origin (`resume` and
+ * `ack` of the protocol), or a plain one where the server has none.
  *
  * Threads    The loop's.
  * Ownership  The caller owns struct ws_session and what its config points to, until the loop has

@@ -53,7 +53,7 @@ enum pf_exit {
 };
 
 /* The exit code of a program that had one thing to do with a database, and got err from it. */
-static inline enum pf_exit pf_exit_of(int err) {
+static inline int pf_exit_of(int err) {
   if (err == PF_OK) return PF_EXIT_OK;
   return err == PF_ELOCKED || err == PF_EVERSION ? PF_EXIT_START : PF_EXIT_FAILURE;
 }

@@ -1,5 +1,5 @@
-/* The messages of clients (WebSocket rows 1-13 and the HTTP API) as structs, and the frames sent to
- * them.
+/* The messages of clients (docs/protocol.md, WebSocket and HTTP API) as structs, and the frames
+ * sent to them.
  *
  * Threads    pure
  * Ownership  Slices of decoded messages live in the arena given.
@@ -31,7 +31,7 @@ enum client_type {
   CLIENT_UNKNOWN, /* well-formed, with a type that is not known here */
 };
 
-struct client_fetch { /* rows 1, 5 and 8 */
+struct client_fetch { /* start-fetch, start-batch-fetch */
   struct pf_slice id; /* clientId or batchId, as sent */
   int64_t count;      /* batches only */
   struct wire_request request;
@@ -63,7 +63,7 @@ struct client_message {
  * "bad_request", "limit"; "busy" for want of memory). */
 PF_MUST_CHECK int client_message_decode(struct client_message *ret, struct pf_slice text,
     struct pf_arena *arena, const char **ret_code, struct pf_error *reterr);
-/* The body of POST /v1/actors/{class}/{name}/fetch: the members of rows 1 and 8 without type. */
+/* The body of POST /v1/actors/{class}/{name}/fetch: the members of start-fetch without type. */
 PF_MUST_CHECK int client_fetch_decode(struct client_fetch *ret, struct pf_slice text,
     struct pf_arena *arena, const char **ret_code, struct pf_error *reterr);
 
@@ -73,7 +73,7 @@ struct client_timings { /* ms, negative = not measured */
 };
 extern const char *const client_timing_names[]; /* in the order of the struct, NULL-terminated */
 
-struct client_result { /* rows 3, 4, 9, 13 */
+struct client_result { /* result, late-result */
   struct pf_job_id job;
   struct pf_slice client_id; /* in all frames: left out if data is NULL */
   bool late;

@@ -1,4 +1,5 @@
-/* The actor classes that are built in. A new class is one file here and one line in classes.c. */
+/* The actor classes that are built in. A new class is one file here, named in CMakeLists.txt, below
+ * and in classes.c. */
 #ifndef ORIGIN_CLASSES_H
 #define ORIGIN_CLASSES_H
 

@@ -220,7 +220,18 @@ test('a server that closes is quoted', async (t) => {
 test('nobody there: one clear line', async (t) => {
   const { code, stderr } = await fetchUrl(t, { url: 'ws://127.0.0.1:1/' }, 'http://t/');
   assert.equal(code, 1);
-  assert.match(stderr, /^proxyfetch: ws:\/\/127\.0\.0\.1:1\/: cannot connect to 127\.0\.0\.1:1: connection refused\n$/);
+  assert.match(stderr, /^proxyfetch: ws:\/\/127\.0\.0\.1:1\/: cannot connect to 127\.0\.0\.1:1: connection refused; is it running\?\n$/);
+  const jobs = await run(t, 'proxyfetch', ['jobs', 'list', '--url', 'http://127.0.0.1:1']);
+  assert.equal(jobs.code, 1);
+  assert.match(jobs.stderr, /^proxyfetch jobs: http:\/\/127\.0\.0\.1:1\/v1\/jobs.*; is it running\?\n$/);
+});
+
+test('a URL that is none is refused with examples of what is one', async (t) => {
+  for (const [command, ...args] of [['fetch', '--url', 'foo', 'http://t/'], ['jobs', 'list', '--url', 'foo'], ['bench', '-u', 'foo'], ['measure', '--url', 'foo']]) {
+    const { code, stderr } = await run(t, 'proxyfetch', [command, ...args]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, new RegExp(`^proxyfetch ${command}: (url: )?'foo' is not a URL like ws://localhost:8787/ or http://localhost:8787/\n$`));
+  }
 });
 
 // ---- fetch ----

@@ -25,7 +25,7 @@ test('jobs are listed, shown and canceled', async (t) => {
   const list = await jobs('list');
   assert.equal(list.code, 0, list.stderr);
   assert.match(list.stdout, new RegExp(`^${id} .* mine$`, 'm'));
-  assert.match(list.stdout, /^1 jobs$/m);
+  assert.match(list.stdout, /^1 job$/m);
   assert.match((await jobs('list', '--state', 'parked')).stdout, /^0 jobs$/m);
   await submit(system, { url: `${system.target}/uuid`, clientId: 'red\u001b[31m\u009b1mé' });
   assert.match((await jobs('list')).stdout, / red\?\[31m\?1mé$/m); // nothing that a terminal would obey

@@ -12,7 +12,7 @@
 
 #include "origin/core.h"
 
-enum { RECORDS_MAX = 8192 };
+enum { RECORDS_MAX = 16384 };
 
 struct record {
   uint64_t id; /* socket, request or local job id */

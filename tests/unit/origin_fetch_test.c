@@ -165,6 +165,26 @@ static void test_job_that_is_not_read_yet_is_found(void **state) {
   assert_int_equal(world_find_response(world, 6)->code, 404);
 }
 
+/* One more request than may wait is answered as if its time were over. */
+static void test_waiters_max(void **state) {
+  struct world *world = *state;
+  struct hop_job job = announce_fetch(world);
+  for (uint64_t i = 0; i < CORE_WAITERS_MAX; i++)
+    core_on_api_job(&world->core, 1000 + i, job.job, 10000);
+  world_settle(world);
+  assert_int_equal(world->core.waiters.count, CORE_WAITERS_MAX);
+  assert_null(world_find_response(world, 1000));
+  core_on_api_job(&world->core, 5, job.job, 10000);
+  world_settle(world);
+  assert_non_null(strstr(world_find_response(world, 5)->text, "\"state\":\"pending\""));
+  world_accept_all(world, HOP_JOB_QUEUED);
+  world_deliver(world, &job, 200, NULL);
+  world_settle(world);
+  assert_int_equal(world->core.waiters.count, 0);
+  assert_non_null(
+      strstr(world_find_response(world, 999 + CORE_WAITERS_MAX)->text, "\"state\":\"done\""));
+}
+
 static void test_second_result_is_a_duplicate(void **state) {
   struct world *world = *state;
   struct hop_job job = announce_fetch(world);
@@ -255,6 +275,7 @@ int origin_fetch_tests(void) {
       TEST(test_recovery_leaves_new_jobs_alone),
       TEST(test_result_before_the_enqueue_answer),
       TEST(test_job_that_is_not_read_yet_is_found),
+      TEST(test_waiters_max),
       TEST(test_second_result_is_a_duplicate),
       TEST(test_wrong_capability_and_unknown_job_look_alike),
       TEST(test_pending_max),

@@ -246,6 +246,15 @@ static void test_while_loading_new_work_goes_first(void **state) {
   assert_int_equal(world_put(w, &unknown), HOP_JOB_QUEUED);
 }
 
+static void test_origins_max(void **state) {
+  struct world *w = *state; /* it has one */
+  struct hop_jobs_head head = {.origin = WORLD_ORIGIN + 1, .origin_epoch = 1, .low = 1};
+  for (; head.origin < WORLD_ORIGIN + QUEUE_ORIGINS_MAX; head.origin++)
+    assert_int_equal(queue_origin_seen(w->queue, &head, w->now_us), PF_OK);
+  assert_int_equal(queue_origin_seen(w->queue, &head, w->now_us), PF_ELIMIT);
+  world_origin(w, 1, 1); /* those that are known go on */
+}
+
 int queue_insert_tests(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_insert_is_leased_in_one_write),
@@ -262,6 +271,7 @@ int queue_insert_tests(void) {
       TEST(test_end_overtakes_the_insert),
       TEST(test_insert_and_end_in_one_turn_write_no_row),
       TEST(test_while_loading_new_work_goes_first),
+      TEST(test_origins_max),
   };
   return cmocka_run_group_tests_name("queue_insert", tests, NULL, NULL);
 }

@@ -219,6 +219,26 @@ static void test_leaving_executor_gets_nothing(void **state) {
   assert_int_equal(world_state(w, 1), JOB_READY);
 }
 
+static int beat_of(struct world *w, uint64_t executor, bool leaving) {
+  struct hop_heartbeat beat = {
+      .executor = executor, .incarnation = 0x11, .slots = 1, .free = 1, .leaving = leaving};
+  struct pf_buf aborts;
+  pf_buf_init(&aborts, 1024);
+  int err = queue_heartbeat(w->queue, &beat, (struct pf_slice){0}, w->now_us, &aborts);
+  pf_buf_done(&aborts);
+  return err;
+}
+
+static void test_executors_max(void **state) {
+  struct world *w = *state;
+  for (uint64_t i = 1; i <= QUEUE_EXECUTORS_MAX; i++)
+    assert_int_equal(beat_of(w, i, false), PF_OK);
+  assert_int_equal(beat_of(w, QUEUE_EXECUTORS_MAX + 1, false), PF_ELIMIT);
+  assert_int_equal(beat_of(w, 1, true), PF_OK); /* those that are known go on, or leave */
+  assert_int_equal(beat_of(w, QUEUE_EXECUTORS_MAX + 1, false), PF_OK);
+  assert_int_equal(beat_of(w, 1, false), PF_ELIMIT);
+}
+
 /* The process is about to end: what is leased is to be answered for, the rest stays. */
 static void test_leasing_stops(void **state) {
   struct world *w = *state;
@@ -252,6 +272,7 @@ int queue_lease_tests(void) {
       TEST(test_one_host_alone_gets_everything),
       TEST(test_the_emptiest_executor_is_chosen),
       TEST(test_leaving_executor_gets_nothing),
+      TEST(test_executors_max),
       TEST(test_leasing_stops),
   };
   return cmocka_run_group_tests_name("queue_lease", tests, NULL, NULL);

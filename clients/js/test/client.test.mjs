@@ -258,7 +258,7 @@ test('connect rejects when nobody listens', async (t) => {
   const server = await scripted(t);
   const client = await connect(server.url, FAST);
   client.close();
-  await assert.rejects(connect('ws://127.0.0.1:1/', FAST), { name: 'ConnectionError', code: 'connection_lost' });
+  await assert.rejects(connect('ws://127.0.0.1:1/', FAST), { name: 'ConnectionError', code: 'connection_lost', message: 'cannot connect to ws://127.0.0.1:1/ (1006)' });
 });
 
 test('ping measures; without a connection it rejects', async (t) => {
@@ -292,6 +292,23 @@ test('abort: before it is sent at once, later by asking the origin', async (t) =
   cancel.answer({ type: 'result', reqId: 'r1', clientId: message.clientId, success: false, error: 'canceled', code: 'canceled',
     certainty: 'sent_unknown', owner: 'client', attempts: 1, duration: 1 });
   assert.deepEqual([(await done).code, (await done).certainty], ['canceled', 'sent_unknown']);
+});
+
+test('a cancel from onEnqueued, or an abort there, is sent once', async (t) => {
+  const server = await scripted(t), client = await open(t, server);
+  const stop = new AbortController();
+  const how = [{ onEnqueued: ({ reqId }) => client.cancel(reqId) }, { signal: stop.signal, onEnqueued: () => stop.abort() }];
+  for (const [i, options] of how.entries()) {
+    client.fetch(URL_A, options).catch(() => {});
+    const { message, answer } = await server.next('start-fetch');
+    answer(enqueued(message, `r${i}`));
+    await server.next('cancel');
+    const ping = client.ping();
+    const { message: after, answer: pong } = await server.next(); // the next message of all
+    assert.equal(after.type, 'ping');
+    pong({ type: 'pong', id: after.id });
+    await ping;
+  }
 });
 
 test('a listener that throws harms nobody else', async (t) => {
