@@ -197,9 +197,9 @@ test('how connections end', async (t) => {
     const c = await RawConnection.open(t, p.url);
     let pieces = 0;
     c.socket.on('data', () => pieces++);
-    c.send(get('/slow-headers?ms=2'));
+    c.send(get('/slow-headers?ms=5'));
     await c.receive(/{"slow":true}/);
-    assert.ok(pieces > 20, `${pieces} pieces`);
+    assert.ok(pieces > 5, `${pieces} pieces`); // a busy reader finds several at once
   });
   await t.test('Connection: close, HTTP/1.0, and a body that only the end delimits', async () => {
     const [how, text] = await end(get('/json', 'Connection: close\r\n'));

@@ -131,12 +131,14 @@ test('an origin that has gone, and what the queue holds for it, are shown', asyn
 test('each process says what it lacks', async (t) => {
   const system = await startSystem(t);
   const health = async (role = 'origin') => (await http(`http://127.0.0.1:${system.ports[role]}/health/detailed`)).body;
-  const codes = async (role) => (await health(role)).reasons.map(({ code }) => code).join();
+  // Of a machine that stands still for a second a process says loop_lag, for a minute or two.
+  const reasons = ({ reasons }) => reasons.map(({ code }) => code).filter((code) => code !== 'loop_lag').join();
+  const codes = async (role) => reasons(await health(role));
   for (const role of ['origin', 'orchestrator', 'executor'])
-    await until(async () => (await health(role)).status === 'ok', `${role} is well`);
+    await until(async () => (await codes(role)) === '', `${role} is well`);
   const good = await health();
   assert.deepEqual([good.role, good.pid, good.orchestrator.reachable, good.jobs.outbox], ['origin', system.procs.origin.pid, true, 0]);
-  assert.equal((await http(`${internalUrl(system)}/health/detailed`)).body.status, 'ok');
+  assert.equal(reasons((await http(`${internalUrl(system)}/health/detailed`)).body), '');
   assert.equal((await http(`${system.httpUrl}/health/detailed`, { method: 'POST' })).status, 415);
 
   await system.crash('orchestrator');
@@ -145,13 +147,13 @@ test('each process says what it lacks', async (t) => {
   const bad = await health();
   assert.deepEqual([bad.status, bad.orchestrator.reachable, bad.jobs.outbox], ['degraded', false, 1]);
   assert.ok(bad.orchestrator.sinceMs <= bad.uptimeMs && bad.jobs.oldestMs <= bad.uptimeMs);
-  const { text } = bad.reasons[0];
+  const { text } = bad.reasons.find(({ code }) => code === 'orchestrator_unreachable');
   assert.match(text, /no answer for \d+ ms/);
   await until(async () => (await codes('executor')) === 'lease_over', 'the executor misses it too');
 
   await system.restart('orchestrator');
   for (const role of ['origin', 'orchestrator', 'executor'])
-    await until(async () => (await health(role)).status === 'ok', `${role} is well again`);
+    await until(async () => (await codes(role)) === '', `${role} is well again`);
   await until(async () => (await state(system, id)).state === 'done', 'the job is done');
   await system.crash('executor');
   await until(async () => (await codes('orchestrator')) === 'no_executor', 'the orchestrator misses the executor');
