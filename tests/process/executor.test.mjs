@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { heldTarget } from './lib/held_target.mjs';
 import { program, run, start, tempDir, until } from './lib/process.mjs';
+import { reasonsOf } from './lib/metrics.mjs';
 import { BATCH, hex, post, record, records, startOrigin, startQueue } from './lib/hops.mjs';
 
 /** A server of this test on a port of its own; closed with t. */
@@ -50,8 +51,6 @@ async function system(t, { args = [], env, allow = [], name, command } = {}) {
 const everything = { include: ['headers', 'body', 'timings'] };
 const failure = ({ code, certainty }) => ({ code, certainty });
 const healthOf = async (url) => (await fetch(`${url}/health/detailed`)).json();
-/** Of a machine that stands still for a second every process says loop_lag, for a minute or two. */
-const reasonsOf = ({ reasons }) => reasons.map(({ code }) => code).filter((code) => code !== 'loop_lag').sort();
 const header = (result, name) =>
   result.headers.filter(([n]) => n.toLowerCase() === name.toLowerCase()).map(([, value]) => value);
 
