@@ -125,25 +125,33 @@ test('--ramp rises over the duration, and text shows each second', async (t) => 
   assert.match(stdout, /\n +1\.0 +50 [^]*\n +2\.0 +150 /);
 });
 
+/** Whether all that was due is in the result: ended, or not yet when time was up, as on a busy machine. */
+const isAll = ({ fetches, late }, due) => assert.equal(fetches + late, due, `${fetches} have ended, ${late} are late`);
+/** `part` is what has been sent of `whole` until time was up. */
+function isBegin(part, whole, { fetches }) {
+  assert.deepEqual(part, whole.slice(0, part.length));
+  assert.ok(part.length >= fetches, `${part.length} of ${whole.length}, and ${fetches} have ended`);
+}
+
 test('what was recorded is sent again, in its order', async (t) => {
   const dir = tempDir(t), file = join(dir, 'load.jsonl'), copy = join(dir, 'copy.jsonl');
   const first = await serve(t, answers['a length']);
   const recorded = await bench(t, first.url, '--rate', '100', '-m', 'POST', '-b', '{"a":1}', '--record', file);
   assert.equal(recorded.code, 0);
   const lines = readFileSync(file, 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line));
-  assert.equal(lines.length, recorded.result.fetches + recorded.result.late);
-  assert.deepEqual(lines[3], { at: 30, method: 'POST', url: first.url, body: '{"a":1}' });
+  isBegin(lines, Array.from({ length: 101 }, (_, i) => ({ at: 10 * i, method: 'POST', url: first.url, body: '{"a":1}' })), recorded.result);
 
   const second = await serve(t, answers['a length']);
   const sent = lines.map((line, i) => ({ ...line, url: `${second.url}${i}` }));
   writeFileSync(file, sent.map((line) => `${JSON.stringify(line)}\n`).join(''));
   const { code, result } = await bench(t, 'http://ignored/', '--replay', file, '--speed', '2', '-c', '1', '--record', copy);
   assert.equal(code, 0, result.problem);
-  assert.deepEqual(second.seen.paths, sent.map((_, i) => `/${i}`));
+  isBegin(second.seen.paths, sent.map((_, i) => `/${i}`), result);
   assert.deepEqual([...second.seen.bodies], ['POST {"a":1}']);
-  assert.deepEqual([result.fetches, result.late, result.offered], [lines.length, 0, file]);
+  isAll(result, lines.length);
+  assert.equal(result.offered, file);
   const again = readFileSync(copy, 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line));
-  assert.deepEqual(again, sent.map((line) => ({ ...line, at: line.at / 2 })));
+  isBegin(again, sent.map((line) => ({ ...line, at: line.at / 2 })), result);
 });
 
 test('a replay is an open loop: latency counts from when each was due', async (t) => {
@@ -269,11 +277,15 @@ test('through a whole system: several sockets, cold against warm, recorded and s
   const through = (...args) => bench(t, target, '--ws', '--server', system.wsUrl, ...args);
   const recorded = await through('--clients', '3', '--profile', '0.5s@50,0.5s@100', '--record', file);
   assert.deepEqual([recorded.code, recorded.result.failed], [0, 0]);
+  isAll(recorded.result, 75);
   assert.ok(recorded.result.cpuUsPerFetch.origin > 0);
   const replayed = await through('--replay', file);
-  assert.deepEqual([replayed.code, replayed.result.fetches, replayed.result.failed], [0, 75, 0]);
+  assert.deepEqual([replayed.code, replayed.result.failed], [0, 0]);
+  isAll(replayed.result, readFileSync(file, 'utf8').trimEnd().split('\n').length);
   const { code, result } = await through('--compare-cold-warm');
   assert.deepEqual([code, result.failed, result.cold.failed], [0, 0, 0]);
   assert.ok(result.fetches > 0 && result.cold.fetches > 0 && result.cold.figures.first_ms > 0);
-  assert.ok(result.cold.cpuUsPerFetch.executor > 0);
+  // Those of the origin's system; beside another one of this build nobody knows whose is whose, and it is the origin alone.
+  const { origin, client, ...others } = result.cold.cpuUsPerFetch;
+  for (const us of [origin, client, ...Object.values(others)]) assert.ok(us > 0, JSON.stringify(result.cold.cpuUsPerFetch));
 });

@@ -1,6 +1,7 @@
 // A real headless Chromium for tests: pages that fail the test on any complaint of the browser.
 import { existsSync } from 'node:fs';
 import { chromium } from 'playwright-core';
+import { WAIT_MS } from '../process/lib/process.mjs';
 
 const PATHS = [process.env.PF_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -10,7 +11,7 @@ const ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-firs
 export async function startBrowser(t) {
   const executablePath = PATHS.find((path) => path && existsSync(path));
   if (!executablePath) throw new Error('no Chromium: install the package chromium, or set PF_CHROMIUM');
-  const browser = await chromium.launch({ executablePath, headless: true, args: ARGUMENTS });
+  const browser = await chromium.launch({ executablePath, headless: true, args: ARGUMENTS, timeout: 2 * WAIT_MS });
   t.after(() => browser.close());
   return browser;
 }
@@ -25,7 +26,7 @@ export async function openPage(t, browser, url, options = {}) {
 
 export async function addPage(context, url) {
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(WAIT_MS);
   page.complaints = [];
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) page.complaints.push(message.text());

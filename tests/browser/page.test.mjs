@@ -2,6 +2,7 @@
 // leaves pictures there.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { heldTarget } from '../process/lib/held_target.mjs';
 import { until } from '../process/lib/process.mjs';
 import { http, startSystem } from '../process/lib/system.mjs';
 import { addPage, openPage, startBrowser } from './lib.mjs';
@@ -24,7 +25,8 @@ async function fetchUrl(page, url, badge, { method = 'GET' } = {}) {
 
 test('the page', async (t) => {
   const browser = await startBrowser(t);
-  const system = await startSystem(t);
+  const [reloaded, restarted] = [await heldTarget(t), await heldTarget(t)];
+  const system = await startSystem(t, { args: { executor: [...reloaded.allow, ...restarted.allow] } });
   const open = async (t, options) => {
     const page = await openPage(t, browser, `${system.httpUrl}/?target=${system.target}`, options);
     await connected(page);
@@ -137,11 +139,12 @@ test('the page', async (t) => {
     const page = await open(t);
     const session = () => page.evaluate(() => JSON.parse(sessionStorage.getItem('proxyfetch.session')).id);
     const before = await session();
-    await fetchUrl(page, `${system.target}/delay/1500`, 'enqueued');
+    await fetchUrl(page, reloaded.url('slow'), 'enqueued');
     await page.reload();
     await row(page).locator('.badge', { hasText: 'enqueued' }).waitFor();
     await connected(page);
     assert.equal(await session(), before);
+    reloaded.release();
     await row(page).locator('.badge', { hasText: '200' }).waitFor();
     assert.deepEqual(page.complaints, []);
   });
@@ -195,11 +198,12 @@ test('the page', async (t) => {
   // Last: it ends what the others need.
   await t.test('a restart of the origin under a running fetch', async (t) => {
     const page = await open(t);
-    await fetchUrl(page, `${system.target}/delay/1500`, 'enqueued');
+    await fetchUrl(page, restarted.url('slow'), 'enqueued');
     await system.crash('origin');
     await page.locator('#connection[data-state="waiting"]').waitFor();
     await system.restart('origin');
     await connected(page);
+    restarted.release();
     await row(page).locator('.badge', { hasText: '200' }).waitFor();
   });
 });

@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { until } from '../process/lib/process.mjs';
+import { WAIT_MS, until } from '../process/lib/process.mjs';
 import { http, System } from '../process/lib/system.mjs';
 import { FaultProxy } from './fault_proxy.mjs';
 import { Load } from './load.mjs';
@@ -89,7 +89,8 @@ class World {
   /** What the process itself watches; its counter ends with it, so it is asked before each kill. */
   async assertInvariants(role, must = false) {
     if (role.startsWith('executor')) return;
-    const answer = await fetch(`http://127.0.0.1:${this.system.ports[role]}/metrics`, { signal: AbortSignal.timeout(1000) })
+    const signal = AbortSignal.timeout(must ? WAIT_MS : 1000);
+    const answer = await fetch(`http://127.0.0.1:${this.system.ports[role]}/metrics`, { signal })
       .then((response) => response.text()).catch(() => '');
     if (must) assert.match(answer, /^pf_invariant_failures_total 0$/m, role);
     const broken = /^pf_invariant_failures_total (?!0$).*$/m.exec(answer);

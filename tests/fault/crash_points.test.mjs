@@ -80,5 +80,5 @@ for (const [role, labels] of Object.entries(POINTS))
     for (const hit of label.includes('checkpoint') ? HITS.slice(0, 1) : HITS) // a short run has one
       for (const mode of MODES)
         if (!ONLY || ONLY === label)
-          test(`${role} at ${label}, hit ${hit}: ${mode}`, { timeout: 90_000 },
+          test(`${role} at ${label}, hit ${hit}: ${mode}`, { timeout: 150_000 },
             (t) => campaign(t, role, label, hit, mode));

@@ -19,7 +19,7 @@ import { assertHits, assertQuiet, submitAll } from './work.mjs';
 const SAMPLES = process.env.PF_NTH_SAMPLES ?? '2';
 const ALLOC_FACTOR = 4; // allocations are many, and each is another place
 const ONLY = (process.env.PF_NTH_ONLY ?? '').split(',');
-const END_MS = 20_000;  // to listen, to end, to come back: far more than any of it takes
+const END_MS = 40_000;  // to listen, to end, to come back: far more than any of it takes
 const BAD_MAX = 20;    // failed trials that are reported together
 const FETCHES = 8;
 const AGAIN = ['busy', 'disk_full', 'turn_failed'];

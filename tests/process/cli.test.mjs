@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { program, run, start, tempDir, until, within } from './lib/process.mjs';
+import { heldTarget } from './lib/held_target.mjs';
+import { WAIT_MS, program, run, start, tempDir, until, within } from './lib/process.mjs';
 import { http, startSystem } from './lib/system.mjs';
 import { frame, wsServer } from './lib/ws_server.mjs';
 
@@ -83,7 +84,7 @@ test('measure sees whatever goes wrong', async (t) => {
   };
   const cases = {
     'a failed fetch': [/1 failed/, spoil(5, ([e, r]) => [e, { ...r, success: false, error: 'no route' }])],
-    'a missing result': [/1 are missing/, spoil(5, ([e]) => [e]), '--timeout-ms', '300'],
+    'a missing result': [/1 are missing/, spoil(5, ([e]) => [e]), '--timeout-ms', '2000'],
     'a missing enqueued': [/1 came out of order/, spoil(5, ([, r]) => [r])],
     'the wrong order': [/1 came out of order/, spoil(5, ([e, r]) => [r, e])],
     'two results': [/1 were answered twice/, spoil(5, ([e, r]) => [e, r, r])],
@@ -157,9 +158,9 @@ test('measure stops at Ctrl-C', async (t) => {
   const server = await goodServer(t, () => (asked(), []));
   const p = await start(t, 'proxyfetch', ['measure', '--url', server.url, '--target', `${server.httpUrl}/x`], { ready: null });
   p.ended = true; // its exit code is not 0
-  await within(underWay, 5000, 'the first fetch');
+  await within(underWay, WAIT_MS, 'the first fetch');
   p.signal('SIGINT');
-  assert.deepEqual(await within(p.exited, 5000, 'exit after SIGINT'), { code: 130, signal: null });
+  assert.deepEqual(await within(p.exited, WAIT_MS, 'exit after SIGINT'), { code: 130, signal: null });
 });
 
 // ---- the connection ----
@@ -468,16 +469,18 @@ test('fetch goes on without a session where there is none, or when it is told to
 });
 
 test('fetch survives a kill -9 of the origin', async (t) => {
-  const system = await startSystem(t);
-  const fetching = run(t, 'proxyfetch', ['fetch', '--url', system.wsUrl, `${system.target}/delay/1500?key=once`]);
-  await until(async () => (await http(`${system.target}/hits/once`)).body.hits === 1, 'the target has been asked');
+  const held = await heldTarget(t);
+  const system = await startSystem(t, { args: { executor: held.allow } });
+  const fetching = run(t, 'proxyfetch', ['fetch', '--url', system.wsUrl, held.url('once')]);
+  await held.asked('once');
   await system.crash('origin');
+  held.release();
   await system.restart('origin');
   const { code, stdout, stderr } = await fetching;
   assert.equal(code, 0, stderr);
   assert.ok(stdout.length > 0);
   assert.match(stderr, /trying to get the connection back/);
-  assert.equal((await http(`${system.target}/hits/once`)).body.hits, 1);
+  assert.equal(held.hits('once'), 1);
   assert.equal((await http(`${system.httpUrl}/v1/jobs`)).body.total, 0);
 });
 
@@ -506,9 +509,9 @@ test('fetch stops at Ctrl-C', async (t) => {
   const server = await goodServer(t, () => (asked(), []));
   const p = await start(t, 'proxyfetch', ['fetch', '--url', server.url, 'http://t/'], { ready: null });
   p.ended = true; // its exit code is not 0
-  await within(underWay, 5000, 'the request');
+  await within(underWay, WAIT_MS, 'the request');
   p.signal('SIGINT');
-  assert.deepEqual(await within(p.exited, 5000, 'exit after SIGINT'), { code: 130, signal: null });
+  assert.deepEqual(await within(p.exited, WAIT_MS, 'exit after SIGINT'), { code: 130, signal: null });
 });
 
 test('fetch refuses a bad command line', async (t) => {

@@ -163,7 +163,8 @@ test('how connections end', async (t) => {
 
   await t.test('reset', async () => {
     assert.deepEqual(await end(get('/reset')), ['reset', '']);
-    const [how, text] = await end(get('/reset?bytes=100&ms=50'));
+    // Node takes a reset that it finds together with the last bytes for an end: it has time to read them before.
+    const [how, text] = await end(get('/reset?bytes=100&ms=1000'));
     assert.equal(how, 'reset');
     assert.match(text, /Content-Length: 1100\r\n/);
     assert.equal(text.split('\r\n\r\n')[1].length, 100);
@@ -197,9 +198,9 @@ test('how connections end', async (t) => {
     const c = await RawConnection.open(t, p.url);
     let pieces = 0;
     c.socket.on('data', () => pieces++);
-    c.send(get('/slow-headers?ms=2'));
+    c.send(get('/slow-headers?ms=5'));
     await c.receive(/{"slow":true}/);
-    assert.ok(pieces > 20, `${pieces} pieces`);
+    assert.ok(pieces > 5, `${pieces} pieces`); // a busy reader finds several at once
   });
   await t.test('Connection: close, HTTP/1.0, and a body that only the end delimits', async () => {
     const [how, text] = await end(get('/json', 'Connection: close\r\n'));
@@ -313,7 +314,7 @@ test('token', async (t) => {
 });
 
 test('idle connections and readers that do not read are closed', async (t) => {
-  const p = await serve(t, '--idle-ms', '100');
+  const p = await serve(t, '--idle-ms', '1000');
   const idle = await RawConnection.open(t, p.url);
   const half = await RawConnection.open(t, p.url);
   half.send('GET /uuid HT');
@@ -321,7 +322,7 @@ test('idle connections and readers that do not read are closed', async (t) => {
   stuck.socket.pause();
   stuck.send(get('/bytes/1000000000'));
   const waits = await RawConnection.open(t, p.url);
-  waits.send(get('/delay/400'));
+  waits.send(get('/delay/2500'));
   assert.equal(await idle.ended, 'fin');
   assert.equal(await half.ended, 'fin');
   await waits.receive(/delayMs/); // an answer that takes its time is not idle

@@ -11,7 +11,7 @@ const metric = async (system, name) => {
   return Number(new RegExp(`^${name} (.*)$`, 'm').exec(text)[1]);
 };
 
-test('20,000 pending jobs survive a kill of origin and queue, and a new fetch is served', { timeout: 120_000 }, async (t) => {
+test('20,000 pending jobs survive a kill of origin and queue, and a new fetch is served', { timeout: 200_000 }, async (t) => {
   const system = await startSystem(t);
   await system.crash('executor');
   const ws = await connectWs(t, system.wsUrl);

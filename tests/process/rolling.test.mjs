@@ -34,10 +34,10 @@ function news(client, count) {
     const look = () => results(client).length >= due && (client.looking.delete(look), done());
     client.looking.add(look);
     look();
-  }), 15_000, `${count} new results`);
+  }), 30_000, `${count} new results`);
 }
 
-test('a rolling restart of all roles under load: no GET fails, no POST is sent twice', { timeout: 90_000 }, async (t) => {
+test('a rolling restart of all roles under load: no GET fails, no POST is sent twice', { timeout: 150_000 }, async (t) => {
   const system = await startSystem(t);
   const open = (name) => SessionClient.open(t, () => `${system.wsUrl}actors/proxy/${name}`);
   const gets = await open('gets'), posts = await open('posts');
@@ -66,7 +66,7 @@ test('a rolling restart of all roles under load: no GET fails, no POST is sent t
   t.diagnostic(`${gets.submitted.size} GETs, ${posts.submitted.size} POSTs, ${gets.breaks} breaks`);
 });
 
-test('an orchestrator that is told to stop while it commits a lease: the POST is sent once', { timeout: 60_000 }, async (t) => {
+test('an orchestrator that is told to stop while it commits a lease: the POST is sent once', { timeout: 150_000 }, async (t) => {
   const system = await startSystem(t);
   await system.procs.orchestrator.stop();
   system.env.orchestrator = { PF_CRASH: 'orchestrator.lease.before_commit:1:stop' };
@@ -88,7 +88,7 @@ test('an orchestrator that is told to stop while it commits a lease: the POST is
   assert.equal((await http(`${system.target}/hits/p`)).body.hits, 1);
 });
 
-test('an executor that does not answer delays the stop of the orchestrator, but does not prevent it', { timeout: 60_000 }, async (t) => {
+test('an executor that does not answer delays the stop of the orchestrator, but does not prevent it', { timeout: 150_000 }, async (t) => {
   const system = await startSystem(t);
   const { orchestrator, executor } = system.procs;
   const client = await SessionClient.open(t, () => `${system.wsUrl}actors/proxy/one`);

@@ -2,6 +2,7 @@
 // nothing changes) and with members that this version does not know (ignored, wherever they stand).
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { reasonsOf } from './lib/metrics.mjs';
 import { defer, start, tempDir } from './lib/process.mjs';
 import { BATCH, FakeExecutor, FakeOrigin, decodeBatch, encodeBatch, hex, randomId } from './lib/hop.mjs';
 import { http } from './lib/system.mjs';
@@ -178,7 +179,7 @@ test('a peer that refuses our version', async (t) => {
   await origin.waitFor(/event=orchestrator_unreachable .*status=400/);
   await executor.waitFor(/event=orchestrator_unreachable .*http=400/);
   assert.equal((await http(`${origin.url}/v1/jobs/${body.reqId}`)).body.state, 'pending');
-  const reasons = async (proc) => (await http(`${proc.url}/health/detailed`)).body.reasons.map(({ code }) => code);
+  const reasons = async (proc) => reasonsOf((await http(`${proc.url}/health/detailed`)).body);
   assert.ok((await reasons(origin)).includes('orchestrator_unreachable'));
   assert.deepEqual(await reasons(executor), ['lease_over']); // it never had one: nothing is sent
 });

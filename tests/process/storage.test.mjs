@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, rmSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { reasonsOf } from './lib/metrics.mjs';
 import { program, start, until } from './lib/process.mjs';
 import { http, startSystem } from './lib/system.mjs';
 
@@ -108,7 +109,7 @@ test('origin: a nearly full disk refuses new work and goes on with what it has',
   const ids = await waiting(system, 3);
   disk.fill(2 * MIB);
   await low(true);
-  assert.deepEqual((await health()).reasons.map(({ code }) => code), ['disk_full']);
+  assert.deepEqual(reasonsOf(await health()), ['disk_full']);
   const refused = await submit(system, { url: `${system.target}/uuid?key=refused` });
   assert.equal(refused.status, 503);
   assert.equal(refused.body.error.code, 'disk_full');

@@ -52,10 +52,11 @@ async function startUp(t, args = [], env = {}) {
   return { up, table };
 }
 
-/** The arguments that a role printed at its n-th start. */
-function argsOf(up, name, n = 0) {
-  const lines = up.lines.filter((l) => l.text.startsWith(`${name.padEnd(14)} | args `));
-  return JSON.parse(lines[n].text.split(' | args ')[1]);
+/** The arguments that a role printed at its n-th start: on another stream than that it serves. */
+async function argsOf(up, name, n = 0) {
+  const lines = () => up.lines.filter((l) => l.text.startsWith(`${name.padEnd(14)} | args `));
+  const { text } = await until(() => lines()[n], `arguments of ${name}`);
+  return JSON.parse(text.split(' | args ')[1]);
 }
 const valuesOf = (args, option) => args.filter((_, i) => args[i - 1] === option);
 const send = (port, text) => connect(port, '127.0.0.1').on('error', () => {}).end(text);
@@ -73,12 +74,12 @@ test('starts each role with what it needs and stops executors first', async (t) 
   assert.equal(up.port, table.origin.port);
   const orchestrator = `http://127.0.0.1:${table.orchestrator.port}`;
   for (const name of ['executor', 'executor-2']) {
-    const args = argsOf(up, name);
+    const args = await argsOf(up, name);
     assert.deepEqual(valuesOf(args, '--orchestrator'), [orchestrator]);
     // its own test endpoints, what the user allowed, and nothing else
     assert.deepEqual(valuesOf(args, '--allow-target'), [`127.0.0.1/32:${table['test-endpoints'].port}`, '10.0.0.0/8:80']);
   }
-  const origin = argsOf(up, 'origin');
+  const origin = await argsOf(up, 'origin');
   assert.deepEqual(valuesOf(origin, '--orchestrator'), [orchestrator]);
   assert.deepEqual(valuesOf(origin, '--sync'), ['normal']);
   assert.match(valuesOf(origin, '--data')[0], /\/state\/origin$/);
@@ -95,7 +96,7 @@ test('restarts what dies on the port that the others know', async (t) => {
     send(table.orchestrator.port, 'die');
     await up.waitFor(/event=child_died name=orchestrator exit_code=7/, { after: seen });
     await up.waitFor(/event=child_serves_again name=orchestrator/, { after: seen });
-    assert.deepEqual(valuesOf(argsOf(up, 'orchestrator', n), '--listen'), [`127.0.0.1:${table.orchestrator.port}`]);
+    assert.deepEqual(valuesOf(await argsOf(up, 'orchestrator', n), '--listen'), [`127.0.0.1:${table.orchestrator.port}`]);
   }
   assert.deepEqual(up.lines.filter((l) => l.text.includes('child_died')).map((l) => /restart_ms=(\d+)/.exec(l.text)[1]),
     ['0', '100']);

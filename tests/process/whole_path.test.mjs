@@ -105,10 +105,18 @@ test('with everything running', async (t) => {
       assert.ok(r.connectionsReused > 0);
     }
     for (const r of found.runs.filter((r) => r.kind === 'sustained')) assert.ok(r.originEnqueueMs.p50 > 0);
-    // One that waits for a delayed acknowledgement takes 40 ms (no TCP_NODELAY somewhere).
-    const { wholeMs } = found.runs.find((r) => r.kind === 'sustained' && r.concurrency === 1);
-    assert.ok(wholeMs.p50 < 30, `p50 of a single fetch is ${wholeMs.p50} ms`);
     assert.ok(found.runs[2].cpuUsPerFetch.origin > 0, stdout); // found by /health
+  });
+
+  await t.test('no hop waits for a delayed acknowledgement', async (t) => {
+    // One that does (no TCP_NODELAY somewhere) takes 40 ms each time; a busy machine or disk may, but not always.
+    const p50s = [];
+    await until(async () => {
+      const { stdout } = await run(t, 'proxyfetch', ['measure', '--url', system.wsUrl, '--target', `${system.target}/uuid`,
+        '--concurrency', '1', '--iterations', '100', '--json']);
+      p50s.push(JSON.parse(stdout).runs.find((r) => r.kind === 'sustained').wholeMs.p50);
+      return p50s.at(-1) < 30;
+    }, 'a p50 of a single fetch below 30 ms').catch((why) => assert.fail(`${why.message}: ${p50s}`));
   });
 
   await t.test('proxyfetch measure: 10,000 fetches at 1,000 in flight, each exactly once', async (t) => {
@@ -219,10 +227,11 @@ test('without an executor jobs wait, and one that comes takes them', async (t) =
 });
 
 for (const role of ['test-endpoints', 'orchestrator', 'executor'])
-  test(`kill -9 of the ${role} in a burst of 1,000: all end, each exactly once`, { timeout: 90_000 }, async (t) => {
+  test(`kill -9 of the ${role} in a burst of 1,000: all end, each exactly once`, { timeout: 150_000 }, async (t) => {
     const system = await startSystem(t);
     const ws = await connectWs(t, system.wsUrl);
-    sendBurst(ws, `${system.target}/delay/20`, 1000);
+    // While the target is down, 4 attempts of 1,000 jobs may all come too early: their pauses are drawn from 0 on.
+    sendBurst(ws, `${system.target}/delay/20`, 1000, { retry: { attempts: 16 } });
     await ws.count(isResult, 50); // in the middle of it
     await system.crash(role);
     await system.restart(role);
@@ -231,7 +240,7 @@ for (const role of ['test-endpoints', 'orchestrator', 'executor'])
     for (const m of results.values()) assert.equal(m.success, true, JSON.stringify(m)); // GET: tried again
   });
 
-test('kill -9 of the origin in a burst of 1,000: every job that was enqueued has its result', { timeout: 90_000 }, async (t) => {
+test('kill -9 of the origin in a burst of 1,000: every job that was enqueued has its result', { timeout: 150_000 }, async (t) => {
   const system = await startSystem(t);
   const ws = await connectWs(t, system.wsUrl);
   sendBurst(ws, `${system.target}/delay/20`, 1000);
@@ -252,7 +261,7 @@ test('kill -9 of the origin in a burst of 1,000: every job that was enqueued has
   }
 });
 
-test('proxyfetch up: killed roles come back, and fetches go on', { timeout: 90_000 }, async (t) => {
+test('proxyfetch up: killed roles come back, and fetches go on', { timeout: 150_000 }, async (t) => {
   const up = await start(t, 'proxyfetch', ['up', '--data', tempDir(t), '--origin', 'localhost:0', '--origin-internal',
     'localhost:0', '--orchestrator', 'localhost:0', '--executor', 'localhost:0', '--test-endpoints', 'localhost:0',
     '--executors', '2'], { ready: /^proxyfetch listening on / });

@@ -10,9 +10,29 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "store_fixture.h"
 
 /* ---- checkpoints ---- */
+
+/* A checkpoint also comes after a pause, or some seconds after the first commit. Where disk or
+ * machine are so slow that it may have been one of these, nothing is said about the other rules. */
+struct pace {
+  int64_t begin_ms, last_ms;
+  bool slow;
+};
+
+static struct pace pace_begin(void) {
+  int64_t now_ms = pf_clock_mono_ms();
+  return (struct pace){.begin_ms = now_ms, .last_ms = now_ms};
+}
+
+static bool pace_is_slow(struct pace *pace) {
+  int64_t now_ms = pf_clock_mono_ms();
+  pace->slow |= now_ms - pace->last_ms > 400 || now_ms - pace->begin_ms > 4500;
+  pace->last_ms = now_ms;
+  return pace->slow;
+}
 
 static int fill_apply(void *arg, struct store_req *req) {
   struct user *user = arg;
@@ -32,6 +52,7 @@ static void test_many_dirty_pages_bring_a_checkpoint(void **state) {
   struct fixture *f = *state;
   struct store_stats stats;
   open_ok(f);
+  struct pace pace = pace_begin();
   for (unsigned i = 0; i < 3; i++) {
     struct put put;
     put_init(&put, f, i + 1);
@@ -39,7 +60,7 @@ static void test_many_dirty_pages_bring_a_checkpoint(void **state) {
     store_submit(f->store, &put.req);
     wait_done(f, i + 1);
     store_read_stats(f->store, &stats);
-    if (i < 2) assert_int_equal(stats.checkpoints, 0);
+    if (!pace_is_slow(&pace) && i < 2) assert_int_equal(stats.checkpoints, 0);
   }
   while (stats.checkpoints == 0) { /* 300 pages: at once, not after the idle time */
     uv_run(&f->loop, UV_RUN_ONCE);
@@ -67,9 +88,11 @@ static int rewrite_apply(void *arg, struct store_req *req) {
 static void check_greatest_log(struct fixture *f, enum store_sync sync, int64_t max_bytes) {
   struct store_stats stats = {0};
   int64_t largest = 0;
+  bool slow = false;
   f->config.sync = sync;
   f->done = 0;
   open_ok(f);
+  struct pace pace = pace_begin();
   for (unsigned i = 0; stats.checkpoints == 0 && i < PF_COUNT(f->order); i++) {
     struct put put;
     put_init(&put, f, i + 1);
@@ -78,9 +101,10 @@ static void check_greatest_log(struct fixture *f, enum store_sync sync, int64_t 
     wait_done(f, i + 1);
     store_read_stats(f->store, &stats);
     if (stats.wal_bytes > largest) largest = stats.wal_bytes;
+    slow = pace_is_slow(&pace);
   }
   assert_int_equal(stats.checkpoints, 1);
-  assert_in_range(largest, max_bytes - 122 * 4120, max_bytes + 122 * 4120);
+  assert_in_range(largest, slow ? 1 : max_bytes - 122 * 4120, max_bytes + 122 * 4120);
   close_and_wait(f);
 }
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { WebSocket } from 'ws';
+import { heldTarget } from '../../../tests/process/lib/held_target.mjs';
 import { until } from '../../../tests/process/lib/process.mjs';
 import { startSystem } from '../../../tests/process/lib/system.mjs';
 import { ProxyFetchClient, connect } from '../proxyfetch.mjs';
@@ -54,7 +55,8 @@ function breaking(random, counts) {
 const hits = async (system, key) => (await (await fetch(`${system.target}/hits/${key}`)).json()).hits;
 
 test('with the real processes', async (t) => {
-  const system = await startSystem(t);
+  const held = await heldTarget(t);
+  const system = await startSystem(t, { args: { executor: held.allow } });
   const open = async (t, options) => {
     const client = await connect(system.wsUrl, { ...FAST, ...options });
     t.after(() => client.close());
@@ -121,13 +123,14 @@ test('with the real processes', async (t) => {
 
   await t.test('the session outlives its client; a second one takes it over', async (t) => {
     const first = await open(t, { session: true });
-    const slow = first.fetch(`${system.target}/delay/300`).catch((e) => e);
+    const slow = first.fetch(held.url('slow')).catch((e) => e);
     await new Promise((done) => first.on('enqueued', done));
     const second = new ProxyFetchClient(system.wsUrl, { ...FAST, session: first.session });
     t.after(() => second.close());
     const result = new Promise((done) => second.on('result', done));
     assert.equal((await slow).code, 'taken_over');
     assert.equal((await slow).certainty, 'sent_unknown');
+    held.release();
     assert.equal((await result).status, 200);
     assert.equal((await result).reqId, (await slow).reqId);
   });

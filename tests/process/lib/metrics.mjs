@@ -1,6 +1,7 @@
-// What a process says about itself under /metrics.
+// What a process says about itself under /metrics and /health/detailed.
 //
 //   const { pf_web_sockets } = await metrics(proc.url);
+//   const codes = reasonsOf(health);
 
 /** All samples, by name with its labels. */
 export async function metrics(url) {
@@ -11,3 +12,7 @@ export async function metrics(url) {
     return [line.slice(0, at), Number(line.slice(at + 1))];
   }));
 }
+
+/** The reasons for a health, sorted, but for loop_lag: each process has it for a minute or two, if the machine stood
+ *  still for a second. */
+export const reasonsOf = ({ reasons }) => reasons.map(({ code }) => code).filter((code) => code !== 'loop_lag').sort();

@@ -35,9 +35,9 @@ export const sourceDir = resolve(here, '../../..');
 export const binDir = process.env.PF_BIN ?? join(sourceDir, 'build-dev/bin');
 
 /** How long a process may take until it listens, to stop after SIGTERM, to print an awaited line. */
-export const START_MS = 15_000;
-export const STOP_MS = 10_000;
-export const WAIT_MS = 15_000;
+export const START_MS = 30_000;
+export const STOP_MS = 30_000;
+export const WAIT_MS = 30_000;
 
 /** Also if the test program itself breaks off, nothing stays. */
 const started = new Set();
