@@ -389,6 +389,31 @@ test('START', async (t) => {
     assert.deepEqual(origin.results.all(job.job), []);
     assert.deepEqual(queue.completes.all(job.job), []);
   });
+
+  /** Canceled before the answer to START has come, by whatever onStart makes of that. */
+  const canceled = async (key, meanwhile) => {
+    const job = await submit(key);
+    await queue.starts.get(job.job);
+    queue.aborts = [{ job: job.job, fence: job.fence }];
+    for (let i = 0; i < 2; i++) await queue.nextBeat(); // the first was answered before the second left
+    await meanwhile?.();
+    await until(async () => (await queue.nextBeat()).held.length === 0, 'the job is no longer held');
+    queue.aborts = [];
+    assert.equal(await hits(key), 0);
+    assert.deepEqual(origin.results.all(job.job), []);
+    assert.deepEqual(queue.completes.all(job.job), []);
+  };
+
+  await t.test('and are dropped if they are canceled meanwhile, whatever the answer', async () => {
+    let go;
+    queue.onStart = () => new Promise((done) => (go = () => done('go')));
+    await canceled('late-go', () => go());
+  });
+
+  await t.test('and if they are canceled before they ask again', async () => {
+    queue.onStart = () => 503;
+    await canceled('never-answered');
+  });
 });
 
 test('what the queue says', async (t) => {
