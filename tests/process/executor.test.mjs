@@ -487,6 +487,11 @@ const metricsOf = async (url) => {
   };
 };
 
+test('it cannot get rights that it was not started with', async (t) => {
+  const { executor } = await system(t);
+  assert.match(readFileSync(`/proc/${executor.pid}/status`, 'utf8'), /^NoNewPrivs:\s+1$/m);
+});
+
 test('metrics tell what happened, and nothing else', async (t) => {
   const { queue, origin, executor, at, fetched } = await system(t, { args: ['--slots', '7'] });
   await fetched('/uuid');
