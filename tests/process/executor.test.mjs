@@ -564,6 +564,8 @@ test('health in detail', async (t) => {
   await until(async () => (await healthOf(executor.url)).resultsParked > 0, 'a result waits');
   assert.ok((await codes()).includes('no_free_slot'));
   await until(async () => (await codes()).join() === 'no_free_slot,results_wait', 'both are reasons');
+  assert.equal((await queue.nextBeat()).free, 0); // each has a slot as long as it waits
+  assert.deepEqual(await queue.execute([queue.job(origin, { url: at('/uuid') })]), ['full']);
   origin.onResult = () => 'accepted';
   for (const job of held) await queue.completed(job);
   await until(async () => (await codes()).length === 0, 'all is well again');
