@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "base/clock.h"
 #include "base/rand.h"
@@ -139,6 +140,7 @@ int main(int argc, char **argv) {
   /* A look-up that nobody waits for any more still takes a thread: two tries of 2 s, unless the
    * operator knows better. */
   setenv("RES_OPTIONS", "timeout:2 attempts:2", 0);
+  (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); /* fails on old kernels only */
   struct app *app = pf_alloc(sizeof(*app));
   config_read(&app->config, &app->rules, argc, argv);
   app->log = (struct pf_log){

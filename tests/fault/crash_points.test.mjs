@@ -4,6 +4,7 @@
 //   node tests/fault/crash_points.test.mjs            the first hit of each point
 //   PF_FAULT_HITS=1,2,3 PF_FAULT_MODES=crash,stop …   the long form (scripts/campaign)
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { until, within } from '../process/lib/process.mjs';
 import { startSystem } from '../process/lib/system.mjs';
@@ -74,6 +75,13 @@ async function campaign(t, role, label, hit, mode) {
   await assertQuiet(system);
   shop.assertDense();
 }
+
+test('every label in the sources is one of these', () => {
+  const cwd = new URL('../../', import.meta.url);
+  const text = execFileSync('grep', ['-rhoE', '--include=*.c', 'PF_FAULT\\("[^"]+"\\)', 'lib', 'origin', 'orchestrator', 'executor'], { cwd });
+  const labels = new Set(text.toString().match(/[a-z_]+(\.[a-z_]+)+/g));
+  assert.deepEqual([...labels].sort(), [...new Set(Object.values(POINTS).flat())].sort());
+});
 
 for (const [role, labels] of Object.entries(POINTS))
   for (const label of labels)

@@ -394,6 +394,31 @@ test('START', async (t) => {
     assert.deepEqual(origin.results.all(job.job), []);
     assert.deepEqual(queue.completes.all(job.job), []);
   });
+
+  /** Canceled before the answer to START has come, by whatever onStart makes of that. */
+  const canceled = async (key, meanwhile) => {
+    const job = await submit(key);
+    await queue.starts.get(job.job);
+    queue.aborts = [{ job: job.job, fence: job.fence }];
+    for (let i = 0; i < 2; i++) await queue.nextBeat(); // the first was answered before the second left
+    await meanwhile?.();
+    await until(async () => (await queue.nextBeat()).held.length === 0, 'the job is no longer held');
+    queue.aborts = [];
+    assert.equal(await hits(key), 0);
+    assert.deepEqual(origin.results.all(job.job), []);
+    assert.deepEqual(queue.completes.all(job.job), []);
+  };
+
+  await t.test('and are dropped if they are canceled meanwhile, whatever the answer', async () => {
+    let go;
+    queue.onStart = () => new Promise((done) => (go = () => done('go')));
+    await canceled('late-go', () => go());
+  });
+
+  await t.test('and if they are canceled before they ask again', async () => {
+    queue.onStart = () => 503;
+    await canceled('never-answered');
+  });
 });
 
 test('what the queue says', async (t) => {
@@ -468,6 +493,11 @@ const metricsOf = async (url) => {
     return Number(line.slice(name.length + 1));
   };
 };
+
+test('it cannot get rights that it was not started with', async (t) => {
+  const { executor } = await system(t);
+  assert.match(readFileSync(`/proc/${executor.pid}/status`, 'utf8'), /^NoNewPrivs:\s+1$/m);
+});
 
 test('metrics tell what happened, and nothing else', async (t) => {
   const { queue, origin, executor, at, fetched } = await system(t, { args: ['--slots', '7'] });
@@ -547,6 +577,8 @@ test('health in detail', async (t) => {
   await until(async () => (await healthOf(executor.url)).resultsParked > 0, 'a result waits');
   assert.ok((await codes()).includes('no_free_slot'));
   await until(async () => (await codes()).join() === 'no_free_slot,results_wait', 'both are reasons');
+  assert.equal((await queue.nextBeat()).free, 0); // each has a slot as long as it waits
+  assert.deepEqual(await queue.execute([queue.job(origin, { url: at('/uuid') })]), ['full']);
   origin.onResult = () => 'accepted';
   for (const job of held) await queue.completed(job);
   await well();
