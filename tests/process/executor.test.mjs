@@ -711,7 +711,7 @@ test('a result is kept until its deadline and the grace are over, then a last tr
   await t.test('after both a failure goes whole to the queue, an answer as a note', async (t) => {
     const { queue, origin, at } = await system(t, { args: ['--result-grace-ms', '0'] });
     origin.onResult = () => 'retry';
-    const timers = { deadlineMs: 300 };
+    const timers = { deadlineMs: 2500 }; // also what each fetch may take
     const failed = await queue.fetch(origin, { url: at('/reset'), timers });
     const named = await queue.fetch(origin, { url: at('/status/503'), statuses: [503], timers });
     const bodiless = await queue.fetch(origin, { url: at('/uuid'), timers });
