@@ -303,7 +303,7 @@ export async function start(t, name, args = [], options = {}) {
 }
 
 /** Runs a program to its end: {code, signal, stdout, stderr}. Options: env, cwd, input, ms. */
-export async function run(t, name, args = [], { ms = 60_000, ...options } = {}) {
+export async function run(t, name, args = [], { ms = 120_000, ...options } = {}) {
   const proc = new Process(name, args, options);
   proc.ended = true; // its status is the result
   defer(t, () => proc.cleanUp());
