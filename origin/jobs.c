@@ -33,6 +33,7 @@ static void job_set_deadline(struct core *core, struct job *job) {
   int64_t left_ms = job->deadline_wall_ms - core->wall_ms;
   /* The wall clock may have jumped while we were down; no job waits longer than it asked to. */
   if (left_ms > WIRE_DEADLINE_MS_MAX) left_ms = WIRE_DEADLINE_MS_MAX;
+  if (left_ms < 0) left_ms = 0; /* however long ago that was */
   pf_heap_set(&core->deadlines, &job->deadline, core->now_ns + left_ms * 1000000);
 }
 
@@ -244,12 +245,12 @@ static bool row_decode(
   if (!json_string(json_get(root, "capability"), &hex) ||
       pf_hex_parse(job->capability.bytes, HOP_CAPABILITY_BYTES, hex.data, hex.len) ||
       !json_string(json_get(root, "continuation"), &job->continuation_name) ||
-      !json_string(json_get(root, "host"), &job->host) ||
+      !json_string(json_get(root, "host"), &job->host) || job->host.len >= WIRE_HOST_MAX ||
       !json_int(json_get(root, "include"), 0, 255, &include) ||
       !json_bool(json_get(root, "repeatable"), &job->repeatable) ||
       !json_bool(json_get(root, "keep"), &job->keep_result) ||
-      !json_int(json_get(root, "attemptMs"), 0, INT64_MAX, &job->attempt_ms) ||
-      !json_int(json_get(root, "queueMs"), 0, INT64_MAX, &job->queue_ms) ||
+      !json_int(json_get(root, "attemptMs"), 1, WIRE_ATTEMPT_MS_MAX, &job->attempt_ms) ||
+      !json_int(json_get(root, "queueMs"), 0, WIRE_DEADLINE_MS_MAX, &job->queue_ms) ||
       !json_int(json_get(root, "received"), 0, INT64_MAX, &received_wall) ||
       !json_int(json_get(root, "deadline"), 0, INT64_MAX, &job->deadline_wall_ms) ||
       !row_decode_retry(root, &job->retry))

@@ -125,6 +125,18 @@ static void test_a_ready_job_that_is_over_is_not_dispatched(void **state) {
   assert_null(world_row(w, 1));
 }
 
+/* A disk that is nearly full: what is known stays known, and what is new is put off. */
+static void test_a_full_disk_puts_new_jobs_off(void **state) {
+  struct world *w = *state;
+  struct hop_job job = world_job(1);
+  assert_int_equal(world_put(w, &job), HOP_JOB_QUEUED);
+  static const struct pf_slice none = {0};
+  assert_int_equal(queue_put(w->queue, &job, none, none, true, w->now_us).answer, HOP_JOB_KNOWN);
+  job = world_job(2);
+  assert_int_equal(queue_put(w->queue, &job, none, none, true, w->now_us).answer, HOP_JOB_FULL);
+  assert_int_equal(world_put(w, &job), HOP_JOB_QUEUED);
+}
+
 static void test_origins_and_executors_at_their_limits(void **state) {
   struct world *w = *state;
   struct hop_jobs_head origin = {.origin_epoch = 1, .url = "http://127.0.0.1:1"};
@@ -261,6 +273,7 @@ int queue_rules_tests(void) {
       RULE(test_refusal_of_a_second_copy_decides_nothing),
       RULE(test_a_dispatch_that_cannot_be_read_ends_the_job),
       RULE(test_a_ready_job_that_is_over_is_not_dispatched),
+      RULE(test_a_full_disk_puts_new_jobs_off),
       RULE(test_origins_and_executors_at_their_limits),
       RULE(test_named_status_is_repeated_up_to_the_last_attempt),
       RULE(test_dispatches_of_another_epoch_go_on),
