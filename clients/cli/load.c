@@ -75,7 +75,9 @@ static void send_one(struct load *load, int64_t now_ns) {
 void load_resend(struct load *load) {
   PF_ASSERT(load->plan.submit_key);
   for (int64_t i = 0; i < load->sent; i++) {
-    if (load->fetches[i].state != LOAD_SENT) continue;
+    if (load->fetches[i].state == LOAD_DONE) continue;
+    load->fetches[i].crossed = true;
+    if (load->fetches[i].state == LOAD_ENQUEUED) continue;
     load->fetches[i].resent = true;
     send_frame(load, i);
   }
@@ -117,7 +119,7 @@ static void on_enqueued(
     fetch->req_hash = hash_id(m->req_id);
   } else if (!fetch->enqueued_ns) {
     return; /* the result that came too early has been counted */
-  } else if (!fetch->resent) {
+  } else if (!fetch->crossed) {
     const char *what =
         fetch->state == LOAD_DONE ? "enqueued again after the result" : "a second enqueued";
     fetch_fault(load, fetch, &load->faults.repeated, what, m);
