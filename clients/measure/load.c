@@ -72,27 +72,31 @@ static void send_one(struct load *load, int64_t now_ns) {
   send_frame(load, index);
 }
 
-static void send_again(struct load *load, enum load_state state) {
+void load_resend(struct load *load) {
   PF_ASSERT(load->plan.submit_key);
   for (int64_t i = 0; i < load->sent; i++) {
     struct load_fetch *fetch = &load->fetches[i];
-    if (fetch->state != state) continue;
-    fetch->state = LOAD_SENT;
-    fetch->enqueued_ns = 0;
+    if (fetch->state == LOAD_DONE) continue;
+    fetch->crossed = true;
+    if (fetch->state == LOAD_ENQUEUED) continue;
     fetch->resent = true;
     send_frame(load, i);
   }
-}
-
-void load_resend(struct load *load) {
-  send_again(load, LOAD_SENT);
 }
 
 void load_check_owed(struct load *load, int64_t most) {
   int64_t waited_for = 0;
   for (int64_t i = 0; i < load->sent; i++)
     waited_for += load->fetches[i].state == LOAD_ENQUEUED;
-  if (waited_for > most) send_again(load, LOAD_ENQUEUED);
+  if (waited_for <= most) return;
+  for (int64_t i = 0; i < load->sent; i++) {
+    struct load_fetch *fetch = &load->fetches[i];
+    if (fetch->state != LOAD_ENQUEUED) continue;
+    fetch->state = LOAD_SENT; /* it may be made anew, under another id */
+    fetch->enqueued_ns = 0;
+    fetch->crossed = fetch->resent = true;
+    send_frame(load, i);
+  }
 }
 
 void load_begin(struct load *load, const struct load_plan *plan, int64_t now_ns) {
@@ -131,7 +135,7 @@ static void on_enqueued(
     fetch->req_hash = hash_id(m->req_id);
   } else if (!fetch->enqueued_ns) {
     return; /* the result that came too early has been counted */
-  } else if (!fetch->resent) {
+  } else if (!fetch->crossed) {
     const char *what =
         fetch->state == LOAD_DONE ? "enqueued again after the result" : "a second enqueued";
     fetch_fault(load, fetch, &load->faults.repeated, what, m);

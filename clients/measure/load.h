@@ -41,6 +41,7 @@ struct load_fetch {
   float duration_ms;
   uint8_t state; /* enum load_state */
   bool bad;      /* a failure is counted for it */
+  bool crossed;  /* a break came while it was under way: it may be enqueued again */
   bool resent;   /* its times say nothing, and some of its answers may come twice or never */
 };
 
