@@ -572,7 +572,8 @@ int origin_db_start(struct origin_db *db, struct core_start *ret_start,
 
 /* ---- restore ---- */
 
-/* A queue epoch is random and never 1: whichever queue is asked, it is another one. */
+/* No job id returns, also of those that were made after the backup. A queue epoch is random and
+ * never 1: whichever queue is asked, it is another one. */
 static const char restored_sql[] = "BEGIN;"
                                    "DELETE FROM meta WHERE key = 'origin_id';"
                                    "UPDATE jobs SET epoch = 1;"
@@ -582,12 +583,5 @@ int origin_db_restore(const char *from, const char *path, struct pf_error *reter
   if (access(path, F_OK) == 0)
     return pf_error_set(reterr, PF_EEXIST,
         "%s exists: a backup is for a lost database; choose an empty directory", path);
-  int err = store_copy_file(from, path, &origin_db_schema, reterr);
-  if (err) return err;
-  sqlite3 *db = NULL;
-  int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL);
-  err = rc == SQLITE_OK ? store_exec(db, restored_sql, reterr)
-                        : store_error_set(reterr, db, rc, "cannot open the restored database");
-  sqlite3_close(db);
-  return err;
+  return store_copy_file(from, path, &origin_db_schema, restored_sql, reterr);
 }

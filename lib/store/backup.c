@@ -44,12 +44,18 @@ int store_backup_begin(struct store_backup *backup, sqlite3 *from, const char *p
   return err;
 }
 
-/* The last step was a commit of the copy's connection, so the bytes are on disk; the name is next.
- */
+/* The last step was a commit of the copy's connection, and so is the change: the bytes are on disk;
+ * the name is next. */
 static int part_publish(struct store_backup *backup, struct pf_error *reterr) {
   int rc = sqlite3_backup_finish(backup->copy);
   backup->copy = NULL;
   if (rc != SQLITE_OK) return store_error_set(reterr, backup->db, rc, "cannot finish the backup");
+  if (backup->change) {
+    /* No log beside it, that the new name would leave behind. */
+    int err = store_exec(backup->db, "PRAGMA journal_mode = DELETE", reterr);
+    if (err == PF_OK) err = store_exec(backup->db, backup->change, reterr);
+    if (err != PF_OK) return err;
+  }
   rc = sqlite3_close(backup->db);
   PF_ASSERT(rc == SQLITE_OK);
   backup->db = NULL;
@@ -87,7 +93,7 @@ static int source_check(const char *from, struct pf_error *reterr) {
 }
 
 int store_copy_file(const char *from, const char *path, const struct store_schema *schema,
-    struct pf_error *reterr) {
+    const char *change, struct pf_error *reterr) {
   struct store_backup backup;
   struct store_schema source = *schema;
   source.damaged = "choose another backup";
@@ -98,6 +104,7 @@ int store_copy_file(const char *from, const char *path, const struct store_schem
   if (rc != SQLITE_OK) err = store_error_set(reterr, db, rc, from);
   if (err == PF_OK) err = store_schema_check(db, from, &source, &version, reterr);
   if (err == PF_OK) err = store_backup_begin(&backup, db, path, NULL, reterr);
+  if (err == PF_OK) backup.change = change;
   for (bool more = true; err == PF_OK && more;)
     err = store_backup_step(&backup, &more, reterr);
   (void)sqlite3_close(db); /* nothing is open on it */

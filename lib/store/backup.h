@@ -17,6 +17,7 @@
 struct store_backup {
   sqlite3 *db; /* the copy */
   sqlite3_backup *copy;
+  const char *change; /* SQL that runs on the copy before it gets its name; NULL = none */
   char path[STORE_PATH_MAX + 1], part[STORE_PATH_MAX + 8];
 };
 

@@ -112,9 +112,10 @@ PF_MUST_CHECK int store_check_file(
     const char *path, const struct store_schema *schema, struct pf_error *reterr);
 
 /* Copies the database at from, which nobody needs to have closed, to path, which must not exist,
- * and checks the copy. What is wrong with from is found before anything is written. Errors: those
+ * and checks the copy. What is wrong with from is found before anything is written. change: SQL for
+ * the copy before it has its name, so that no crash leaves one without it; or NULL. Errors: those
  * of store_check_file(), PF_EEXIST. */
-PF_MUST_CHECK int store_copy_file(
-    const char *from, const char *path, const struct store_schema *schema, struct pf_error *reterr);
+PF_MUST_CHECK int store_copy_file(const char *from, const char *path,
+    const struct store_schema *schema, const char *change, struct pf_error *reterr);
 
 #endif

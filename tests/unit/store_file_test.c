@@ -224,6 +224,39 @@ static void test_backups_that_cannot_be_made(void **state) {
   assert_int_equal(access(part, F_OK), -1);
 }
 
+/* The copy has its name only with the change in it: no crash can leave the one without the other.
+ */
+static void test_a_copy_is_changed_before_it_has_its_name(void **state) {
+  struct fixture *f = *state;
+  char copy[128], beside[160];
+  struct pf_error why = {0};
+  snprintf(copy, sizeof(copy), "%s/copy.db", f->dir);
+  open_ok(f);
+  put_and_wait(f, 1);
+  put_and_wait(f, 2);
+  close_and_wait(f);
+  static const char *const broken[] = {
+      "BEGIN; DELETE FROM entry WHERE id = 1; DELETE FROM nothing; COMMIT", "no SQL at all"};
+  for (size_t i = 0; i < PF_COUNT(broken); i++) {
+    assert_int_not_equal(store_copy_file(f->path, copy, &schema_1, broken[i], &why), PF_OK);
+    assert_int_equal(access(copy, F_OK), -1);
+    snprintf(beside, sizeof(beside), "%s.part", copy);
+    assert_int_equal(access(beside, F_OK), -1);
+  }
+  const char *change = "DELETE FROM entry WHERE id = 1";
+  assert_int_equal(store_copy_file(f->path, copy, &schema_1, change, &why), PF_OK);
+  assert_int_equal(rows_of(copy), 1);
+  assert_int_equal(rows_of(f->path), 2);
+  static const char *const ends[] = {".part", ".part-wal", ".part-shm", ".part-journal"};
+  for (size_t i = 0; i < PF_COUNT(ends); i++) {
+    snprintf(beside, sizeof(beside), "%s%s", copy, ends[i]);
+    assert_int_equal(access(beside, F_OK), -1);
+  }
+  f->config.path = copy;
+  open_ok(f);
+  close_and_wait(f);
+}
+
 /* It has begun, and has some way to go. */
 static void test_close_cancels_a_backup_that_runs(void **state) {
   struct fixture *f = *state;
@@ -300,6 +333,7 @@ int store_file_tests(void) {
       TEST(test_unusable_paths_are_refused),
       TEST(test_a_backup_opens_and_matches),
       TEST(test_backups_that_cannot_be_made),
+      TEST(test_a_copy_is_changed_before_it_has_its_name),
       TEST(test_close_cancels_a_backup_that_runs),
       TEST(test_close_cancels_backups),
       TEST(test_low_space_is_told),
