@@ -212,6 +212,8 @@ static int db_configure(sqlite3 *db, const char *path, const struct store_schema
     rc = sqlite3_exec(db,
         sync == STORE_SYNC_FULL ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", NULL,
         NULL, NULL);
+  /* A file that had another journal mode has no log before it is read; wal.c writes to it. */
+  if (rc == SQLITE_OK) rc = sqlite3_exec(db, "PRAGMA schema_version", NULL, NULL, NULL);
   return rc == SQLITE_OK ? PF_OK : db_failed(reterr, db, rc, path, schema);
 }
 

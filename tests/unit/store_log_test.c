@@ -164,15 +164,37 @@ static int64_t log_bytes(const struct fixture *f) {
   return stat(log, &st) == 0 ? st.st_size : -1;
 }
 
-static void test_the_file_of_the_log_is_made_ready(void **state) {
-  struct fixture *f = *state;
+static void wait_until_the_log_is_ready(struct fixture *f) {
   struct store_stats stats = {0};
-  open_ok(f);
   while (stats.wal_ready_bytes < STORE_WAL_READY_BYTES) {
     uv_run(&f->loop, UV_RUN_ONCE);
+    assert_int_equal(f->broken, 0);
     store_read_stats(f->store, &stats);
   }
   assert_int_equal(log_bytes(f), STORE_WAL_READY_BYTES);
+}
+
+/* Such files come from VACUUM INTO, or from somebody's hand. */
+static void test_a_file_of_another_journal_mode_gets_its_log(void **state) {
+  struct fixture *f = *state;
+  sqlite3 *db;
+  open_ok(f);
+  put_and_wait(f, 1);
+  close_and_wait(f);
+  assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, "PRAGMA journal_mode = DELETE", NULL, NULL, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_close(db), SQLITE_OK);
+  open_ok(f);
+  wait_until_the_log_is_ready(f);
+  put_and_wait(f, 2);
+  close_and_wait(f);
+  assert_int_equal(rows_of(f->path), 2);
+}
+
+static void test_the_file_of_the_log_is_made_ready(void **state) {
+  struct fixture *f = *state;
+  open_ok(f);
+  wait_until_the_log_is_ready(f);
   for (uint64_t id = 1; id <= 20; id++)
     put_and_wait(f, id);
   assert_int_equal(log_bytes(f), STORE_WAL_READY_BYTES); /* written over */
@@ -200,6 +222,7 @@ int store_log_tests(void) {
       TEST(test_a_long_reader_only_delays_the_checkpoint),
       TEST(test_an_idle_store_empties_its_log),
       TEST(test_the_file_of_the_log_is_made_ready),
+      TEST(test_a_file_of_another_journal_mode_gets_its_log),
       TEST(test_a_log_that_is_not_synced_or_finds_no_room_is_not_made_longer),
   };
   return cmocka_run_group_tests_name("store_log", tests, NULL, NULL);
