@@ -285,7 +285,7 @@ test('through a whole system: several sockets, cold against warm, recorded and s
   const { code, result } = await through('--compare-cold-warm');
   assert.deepEqual([code, result.failed, result.cold.failed], [0, 0, 0]);
   assert.ok(result.fetches > 0 && result.cold.fetches > 0 && result.cold.figures.first_ms > 0);
-  // Those of the origin's system; beside another one of this build nobody knows whose is whose, and it is the origin alone.
-  const { origin, client, ...others } = result.cold.cpuUsPerFetch;
-  for (const us of [origin, client, ...Object.values(others)]) assert.ok(us > 0, JSON.stringify(result.cold.cpuUsPerFetch));
+  // Of the others nobody knows whose they are while another system of this build runs.
+  const { origin, client } = result.cold.cpuUsPerFetch;
+  assert.ok(origin > 0 && client > 0, JSON.stringify(result.cold.cpuUsPerFetch));
 });

@@ -27,7 +27,6 @@ export async function heldTarget(t) {
   defer(t, () => new Promise((done) => (server.close(done), server.closeAllConnections())));
   const { port } = server.address();
   return {
-    port,
     allow: ['--allow-target', `127.0.0.1/32:${port}`],
     url: (key) => `http://127.0.0.1:${port}/${key}`,
     hits: (key) => hits.get(key) ?? 0,
