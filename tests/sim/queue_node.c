@@ -388,7 +388,8 @@ void queue_serve(struct sim *sim, enum sim_path path, uint64_t request, struct p
 size_t queue_jobs(const struct sim *sim) {
   struct queue_stats stats;
   queue_read_stats(sim->queue->queue, sim->now_us, &stats);
-  return stats.jobs + !pf_list_empty(&sim->queue->groups) + queue_has_group(sim->queue->queue);
+  bool writes = !pf_list_empty(&sim->queue->groups) || queue_has_group(sim->queue->queue);
+  return stats.jobs + stats.loading + writes; /* what is not read or written yet may be one */
 }
 
 uint64_t queue_abandoned(const struct sim *sim) {
