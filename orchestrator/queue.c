@@ -211,6 +211,7 @@ void queue_complete(struct queue *queue, const struct hop_complete *item, int64_
   struct job *job = job_find(queue, item->job);
   if (!job || !pf_fence_eq(job->fence, item->fence)) return;
   if (!job_awaits_end(job, item->how)) return;
+  if (job->state == JOB_ASKING) job->lost -= job->blamed; /* the executor has outlived it */
   if (item->how == HOP_COMPLETE_RETRY)
     complete_retry(queue, job, item, now_us);
   else

@@ -107,6 +107,17 @@ static void test_blame_is_taken_back_with_the_lease(void **state) {
   assert_int_equal(world_row(w, 1)->lost, 1);
 }
 
+/* The same if it tells how the attempt ended, before its next heartbeat. */
+static void test_blame_is_taken_back_with_the_report(void **state) {
+  struct world *w = *state;
+  join_and_take(w, true);
+  lose_executor(w);
+  fail_attempt(w, 1, OUTCOME_CONNECT_FAILED, CERTAINTY_NOT_SENT);
+  assert_int_equal(world_state(w, 1), JOB_WAITING);
+  world_pass(w, 0);
+  assert_int_equal(world_row(w, 1)->lost, 0);
+}
+
 static void test_lost_on_the_last_attempt(void **state) {
   struct world *w = *state;
   join(w);
@@ -195,6 +206,7 @@ int queue_lost_tests(void) {
       TEST(test_one_of_many_is_not_blamed),
       TEST(test_jobs_lost_together_part),
       TEST(test_blame_is_taken_back_with_the_lease),
+      TEST(test_blame_is_taken_back_with_the_report),
       TEST(test_lost_on_the_last_attempt),
       TEST(test_missing_from_two_heartbeats_ends_one_lease),
       TEST(test_new_incarnation_ends_the_old_one),
