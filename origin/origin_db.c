@@ -589,5 +589,6 @@ int origin_db_restore(const char *from, const char *path, struct pf_error *reter
   err = rc == SQLITE_OK ? store_exec(db, restored_sql, reterr)
                         : store_error_set(reterr, db, rc, "cannot open the restored database");
   sqlite3_close(db);
+  if (err) (void)unlink(path); /* it has the identity of the origin that it is a copy of */
   return err;
 }
