@@ -429,6 +429,7 @@ static void ws_on_ready(void *arg) {
 static void ws_on_owed(void *arg, int64_t most) {
   struct fetch *f = arg;
   if (!f->job[0] || most > 0) return;
+  if (f->http) return; /* the result is here, and its body on the way */
   f->job[0] = '\0';
   ws_session_send(&f->ws, pf_buf_view(&f->frame));
 }

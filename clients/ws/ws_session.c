@@ -95,7 +95,7 @@ bool ws_session_take(struct ws_session *s, const struct message *m) {
     on_refused(s, m);
     return true;
   }
-  bool gap = m->type == MESSAGE_GAP && m->to > s->offset;
+  bool gap = s->token[0] && m->type == MESSAGE_GAP && m->to > s->offset;
   if (gap) s->offset = m->to;
   if (s->token[0] && m->offset > s->offset) s->offset = m->offset;
   if (s->offset - s->acked >= s->config.ack_every) {

@@ -103,6 +103,8 @@ int store_copy_file(const char *from, const char *path, const struct store_schem
   int rc = sqlite3_open_v2(from, &db, SQLITE_OPEN_READONLY, NULL);
   if (rc != SQLITE_OK) err = store_error_set(reterr, db, rc, from);
   if (err == PF_OK) err = store_schema_check(db, from, &source, &version, reterr);
+  if (err == PF_OK && version == 0) /* like a new file, which would be taken for one of ours */
+    err = pf_error_set(reterr, PF_ECORRUPT, "%s is empty: %s", from, source.damaged);
   if (err == PF_OK) err = store_backup_begin(&backup, db, path, NULL, reterr);
   if (err == PF_OK) backup.change = change;
   for (bool more = true; err == PF_OK && more;)

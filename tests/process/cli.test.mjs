@@ -103,6 +103,13 @@ test('measure sees whatever goes wrong', async (t) => {
     });
 });
 
+test('measure without a session heeds nothing that is said of one', async (t) => {
+  const server = await goodServer(t, (socket, message, [e, r]) => [e, { type: 'gap', from: 1, to: 4 },
+    { type: 'session', session: 'ab'.repeat(16), offset: 9, oldest: 1, pending: 0 }, r]);
+  const { code, stdout, stderr } = await measure(t, server, '--concurrency', '3', '--iterations', '20');
+  assert.equal(code, 0, stdout + stderr);
+});
+
 test('measure notices a repetition that comes after the end of its load', async (t) => {
   let last;
   const server = await wsServer(t, (socket, { type, id, clientId }) => {
@@ -440,6 +447,31 @@ test('fetch submits again what the origin has lost', async (t) => {
   assert.equal(code, 0, stderr);
   assert.deepEqual(seen.map(({ type }) => type), ['resume', 'start-fetch', 'resume', 'resume', 'start-fetch']);
   assert.deepEqual(seen[4], seen[1]);
+});
+
+test('fetch does not ask again for a result that it has, while it reads the body', async (t) => {
+  const seen = [], session = 'ab'.repeat(16);
+  const greet = (socket, offset) => socket.send({ type: 'session', session, offset, oldest: 1, pending: 0 });
+  let first, body;
+  const say = {
+    0: (socket) => greet(first = socket, 0),
+    1: (socket, { clientId }) => {
+      socket.send({ type: 'enqueued', reqId: 'job-0', clientId, enqueueTime: 1 });
+      socket.send({ type: 'result', reqId: 'job-0', clientId, offset: 1, success: true, status: 200, responseLength: 2, duration: 3, bodyUrl: '/v1/jobs/job-0/body' });
+    },
+    3: (socket) => {
+      greet(socket, 1);
+      socket.send({ type: 'late-result', reqId: 'job-1', clientId: 'other', offset: 2, success: true, status: 200 });
+    },
+  };
+  const server = await wsServer(t, (socket, message) => {
+    say[seen.push(message) - 1]?.(socket, message);
+    if (message.type === 'ack' && message.offset === 2) body.end('ok');
+  }, { onRequest: (req, res) => ((body = res), first.destroy()) });
+  const { code, stdout, stderr } = await fetchUrl(t, server, 'http://t/');
+  assert.equal(code, 0, stderr);
+  assert.equal(stdout.trimEnd(), 'ok');
+  assert.deepEqual(seen.map(({ type }) => type), ['resume', 'start-fetch', 'ack', 'resume', 'ack']);
 });
 
 test('fetch gives up when the connection does not come back, and says where the result will be', async (t) => {

@@ -115,17 +115,24 @@ test('a database is checked, and what is wrong is said', async (t) => {
 });
 
 test('what is no backup of an origin is not put in its place', async (t) => {
-  const dir = tempDir(t), to = join(dir, 'to'), queue = join(dir, 'queue.db'), text = join(dir, 'text');
+  const dir = tempDir(t), to = join(dir, 'to'), queue = join(dir, 'queue.db'), text = join(dir, 'text'), empty = join(dir, 'empty');
   writeFileSync(text, 'no database'.repeat(100));
+  writeFileSync(empty, '');
   const orchestrator = await start(t, 'proxyfetch-orchestrator', ['--listen', 'localhost:0', '--data', dir]);
   await orchestrator.stop();
   for (const [from, why] of [[join(dir, 'nothing'), /cannot read .*\/nothing: No such file/], [dir, /is not a regular file/],
-    [text, /\/text is damaged or no database: choose another backup/], [queue, /\/queue\.db was written by another program/]]) {
+    [text, /\/text is damaged or no database: choose another backup/], [empty, /\/empty is empty: choose another backup/], [queue, /\/queue\.db was written by another program/]]) {
     const { code, stderr } = await run(t, 'proxyfetch', ['db', 'restore', from, to]);
     assert.equal(code, from === queue ? 3 : 1, stderr);
     assert.match(stderr, why);
     assert.deepEqual(readdirSync(to), []);
   }
+  const forged = readFileSync(queue); // says that it is an origin's, and has other tables
+  forged.writeUInt32BE(1, 60); // user_version
+  forged.writeUInt32BE(0x70664f31, 68); // application_id
+  writeFileSync(queue, forged);
+  assert.equal((await run(t, 'proxyfetch', ['db', 'restore', queue, to])).code, 1);
+  assert.deepEqual(readdirSync(to), ['lock']);
 });
 
 test('an origin that has gone, and what the queue holds for it, are shown', async (t) => {
