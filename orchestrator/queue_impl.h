@@ -32,10 +32,10 @@ struct origin {
   uint64_t id, epoch, low, local_max;
   char url[HOP_URL_MAX]; /* empty: not heard of since the start */
   int64_t heard_us; /* its last call, or answer for good to us or to an executor; 0 = none yet */
-  int64_t silent_once_us;           /* before this start, if it has not been heard of since */
-  int64_t silent_row_us;            /* what its row says */
-  bool silent;                      /* the last call to it failed */
-  bool dirty, dirty_urgent, forget; /* what the next group writes of it */
+  int64_t silent_once_us; /* before this start, if it has not been heard of since */
+  int64_t silent_row_us;  /* what its row says */
+  bool silent;            /* the last call to it failed */
+  bool forget;            /* the next group deletes its tombstones below low */
   struct pf_list dirty_link;
   struct pf_list asking, exhausted; /* of jobs */
   struct tombstones tombs;

@@ -4,7 +4,7 @@
 //   const result = await client.fetch('https://example.org/', { include: ['body'] });
 //   const { successCount } = await client.batch('https://example.org/', 1000);
 //
-// Without a session it sends plain messages only (protocol rows 1-7), and what was under way when
+// Without a session it sends nothing that only sessions know, and what was under way when
 // the connection drops is rejected with a ConnectionError. With a session the origin keeps what this
 // client missed: it reconnects, resumes at its offset, and sends again, under the same submitKey,
 // what was not confirmed. Nothing is lost and nothing is done twice.
@@ -48,9 +48,9 @@ export class ProxyFetchError extends Error {
       reqId: null, clientId: null, batchId: null }, fields);
   }
 }
-/** The job ended with a failure: there will be no other result (row 4). */
+/** The job ended with a failure: there will be no other result. */
 export class JobError extends ProxyFetchError {}
-/** The origin, or this client, did not take the message (row 7). */
+/** The origin, or this client, did not take the message. */
 export class RefusedError extends ProxyFetchError {}
 /** The connection or the session ended before the answer came. */
 export class ConnectionError extends ProxyFetchError {}
@@ -615,7 +615,7 @@ function checkOptions(options) {
     if (!FETCH_OPTIONS.has(name) && !LOCAL_OPTIONS.has(name)) throw new TypeError(`unknown option '${name}'`);
 }
 
-/** Row 8 from options that look like those of fetch(). */
+/** The members of `start-fetch` from options that look like those of fetch(). */
 function requestFields({ headers, body, ...options }) {
   const fields = {};
   for (const [name, value] of Object.entries(options))

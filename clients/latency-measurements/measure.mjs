@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Measures any server that speaks the basic messages (rows 1-7 of the protocol) with the JavaScript
+// Measures any server that speaks the basic messages (`start-fetch`, `enqueued`, `result`) with the JavaScript
 // client: what a fetch takes, alone and among many, and whether each one ended exactly once.
 //
 //   node clients/latency-measurements/measure.mjs [--url ws://localhost:8787] [--target URL]
