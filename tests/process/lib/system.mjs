@@ -15,14 +15,18 @@ import { defer, start, tempDir } from './process.mjs';
 
 export const roles = ['test-endpoints', 'orchestrator', 'executor', 'origin'];
 
-/** A port that is free now; for listeners that do not say which one they got. */
+/** A port that is free now; for listeners that do not say which one they got. Below those that the kernel gives
+ *  to connections: one of these could take it before the listener does. */
 async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const server = createServer().listen(port, '127.0.0.1');
+    const free = await new Promise((done) => server.on('listening', () => done(true)).on('error', () => done(false)));
+    if (!free) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 const programOf = (role) => role.replace(/-\d+$/, '');
