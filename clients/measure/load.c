@@ -85,6 +85,7 @@ static void send_again(struct load *load, enum load_state state) {
 }
 
 void load_resend(struct load *load) {
+  load->broke_at = load->sent;
   send_again(load, LOAD_SENT);
 }
 
@@ -131,10 +132,10 @@ static void on_enqueued(
     fetch->req_hash = hash_id(m->req_id);
   } else if (!fetch->enqueued_ns) {
     return; /* the result that came too early has been counted */
-  } else if (!fetch->resent) {
-    const char *what =
-        fetch->state == LOAD_DONE ? "enqueued again after the result" : "a second enqueued";
-    fetch_fault(load, fetch, &load->faults.repeated, what, m);
+  } else if (fetch->state == LOAD_DONE && !fetch->resent) {
+    fetch_fault(load, fetch, &load->faults.repeated, "enqueued again after the result", m);
+  } else if (!fetch->resent && fetch - load->fetches >= load->broke_at) {
+    fetch_fault(load, fetch, &load->faults.repeated, "a second enqueued", m);
   } else if (fetch->req_hash != hash_id(m->req_id)) {
     fetch_fault(load, fetch, &load->faults.other_id, "enqueued again under another reqId", m);
   }

@@ -63,6 +63,7 @@ struct load {
   float *timings;                            /* MESSAGE_TIMINGS per fetch, or NULL */
   int64_t timings_count, sums_wrong, reused; /* of those that came with timings */
   int64_t sent, ended;
+  int64_t broke_at; /* of sent, at the last break: what was acknowledged may be so again */
   int64_t begin_ns, end_ns, progress_ns;
   struct load_faults faults;
 };

@@ -116,6 +116,36 @@ static void what_is_sent_again_may_be_answered_twice(void **state) {
   load_done(&load);
 }
 
+/* A server that was started anew does not know whom it has told; it may not have another job. */
+static void what_was_acknowledged_before_a_break_may_be_so_again(void **state) {
+  (void)state;
+  struct load load;
+  struct server server = {.count = 0};
+  struct load_plan plan = {.url = "http://t/",
+      .concurrency = 2,
+      .iterations = 3,
+      .tag = 3,
+      .submit_key = "k",
+      .send = server_take,
+      .arg = &server};
+  load_begin(&load, &plan, 1000);
+  say(&load, 1100, ENQUEUED(0));
+  say(&load, 1110, ENQUEUED(1));
+  load_resend(&load);
+  assert_int_equal(server.count, 2);
+  say(&load, 1200, ENQUEUED(0));
+  say(&load, 1210, RESULT(0));
+  assert_int_equal(load_faults_sum(&load.faults), 0);
+  assert_int_equal(load.fetches[0].enqueued_ns, 1100);
+  say(&load, 1220,
+      "{\"type\":\"enqueued\",\"reqId\":\"other\",\"clientId\":\"3-1\",\"enqueueTime\":1}");
+  assert_int_equal(load.faults.other_id, 1);
+  say(&load, 1230, ENQUEUED(2)); /* sent since */
+  say(&load, 1240, ENQUEUED(2));
+  assert_int_equal(load.faults.repeated, 1);
+  load_done(&load);
+}
+
 /* Then it is known no more what has been answered, and one enqueued and one result must still come.
  */
 static void what_was_acknowledged_may_be_asked_for_again(void **state) {
@@ -290,6 +320,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(keeps_the_concurrency_and_counts),
       cmocka_unit_test(what_is_sent_again_may_be_answered_twice),
+      cmocka_unit_test(what_was_acknowledged_before_a_break_may_be_so_again),
       cmocka_unit_test(what_was_acknowledged_may_be_asked_for_again),
       cmocka_unit_test(each_irregularity_is_counted),
       cmocka_unit_test(what_never_comes_is_missing),
