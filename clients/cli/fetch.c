@@ -381,7 +381,7 @@ static void on_result(struct fetch *f, const struct message *m, struct pf_slice 
 }
 
 static void on_message(struct fetch *f, const struct message *m, struct pf_slice text) {
-  if (ws_session_take(&f->ws, m)) return;
+  if (ws_session_take(&f->ws, m) || f->http) return; /* the result is here, only its body is not */
   if (m->type == MESSAGE_ERROR) {
     struct pf_slice code = m->code.len ? m->code : pf_slice_str("error");
     char what[64];

@@ -341,6 +341,15 @@ test('fetch writes binary bodies unchanged, and gets large ones over HTTP', asyn
   assert.match(gone.stderr, /the body could not be read.*404/);
 });
 
+test('fetch reads a large body once, though its result comes twice', async (t) => {
+  let asked = 0; // a result answers a repeated submit, and is an event as well
+  const server = await goodServer(t, (socket, message, [e, r]) => [e, { ...r, bodyUrl: '/body' }, { ...r, bodyUrl: '/body' }],
+    { onRequest: (req, res) => (asked++, res.end('z'.repeat(100_000))) });
+  const { code, stdout, stderr } = await fetchUrl(t, server, 'http://t/');
+  assert.equal(code, 0, stderr);
+  assert.deepEqual([stdout.trimEnd().length, asked], [100_000, 1]);
+});
+
 test('fetch --no-wait prints the id as soon as the job is durable', async (t) => {
   const server = await goodServer(t, (socket, message, [e]) => [e]);
   const { code, stdout } = await fetchUrl(t, server, 'http://t/', '--no-wait');
