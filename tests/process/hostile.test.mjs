@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { binDir } from './lib/process.mjs';
 import { metrics } from './lib/metrics.mjs';
 import { RawConnection } from './lib/raw.mjs';
-import { startSystem } from './lib/system.mjs';
+import { listenersOf, startSystem } from './lib/system.mjs';
 import { connectWs, maskedFrame as frame } from './lib/ws_client.mjs';
 
 const MIB = 1 << 20;
@@ -23,14 +23,8 @@ const TEXTS = 300;              // of the comparison with another decoder of UTF
 /** The system, its four listeners, and a client that is served whatever happens. */
 async function setUp(t) {
   const system = await startSystem(t);
-  const { origin, orchestrator, executor } = system.procs;
-  const [, internal] = await origin.waitFor(/internal=(\S+)/);
-  const listeners = [
-    { proc: origin, url: origin.url, path: '/v1/actors/proxy/default/fetch', type: 'application/json' },
-    { proc: origin, url: internal, path: '/__receiveResult' },
-    { proc: orchestrator, url: orchestrator.url, path: '/v1/jobs' },
-    { proc: executor, url: executor.url, path: '/v1/execute' },
-  ];
+  const { origin } = system.procs;
+  const listeners = await listenersOf(system.procs);
   const ws = await connectWs(t, system.wsUrl);
   let asked = 0;
   const honest = async () => {

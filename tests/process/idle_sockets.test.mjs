@@ -7,7 +7,7 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import { WAIT_MS, binDir, program, until, within } from './lib/process.mjs';
 import { metrics } from './lib/metrics.mjs';
-import { startSystem } from './lib/system.mjs';
+import { internalUrl, startSystem } from './lib/system.mjs';
 import { connectWs } from './lib/ws_client.mjs';
 
 const WANTED = Number(process.env.PF_IDLE_SOCKETS ?? 2000);
@@ -43,7 +43,7 @@ test(`${COUNT} idle clients`, async (t) => {
   const max = COUNT + 1 + SPARE;
   const system = await startSystem(t, { args: { origin: ['--connections-max', String(max)] } });
   const origin = system.procs.origin;
-  const [, internal] = await origin.waitFor(/internal=(\S+)/); // its connections do not count as clients'
+  const internal = await internalUrl(origin); // its connections do not count as clients'
   const url = `${system.target}/uuid`;
   const worker = await connectWs(t, system.wsUrl);
   await work(worker, url, 20);
@@ -110,7 +110,7 @@ test('few open files: idle connections leave a process those it needs itself', a
   const worker = await connectWs(t, system.wsUrl);
   const url = `${system.target}/uuid?close=1`; // each fetch takes a fresh descriptor
   await work(worker, url, 1);
-  const [, internal] = await origin.waitFor(/internal=(\S+)/);
+  const internal = await internalUrl(origin);
   const stranger = async (address) => {
     const socket = connect(Number(new URL(address).port), '127.0.0.1');
     socket.on('error', () => {}); // a refusal may be a reset

@@ -5,9 +5,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { reasonsOf } from './lib/metrics.mjs';
 import { run, start, tempDir, until } from './lib/process.mjs';
-import { http, startSystem } from './lib/system.mjs';
+import { http, internalUrl, startSystem } from './lib/system.mjs';
 
-const internalUrl = (system) => /internal=(\S+)/.exec(system.procs.origin.stderr)[1];
 
 async function submit(system, request) {
   const { status, body } = await http(`${system.httpUrl}/v1/actors/proxy/default/fetch`, {
@@ -49,7 +48,7 @@ test('a backup is made while the origin works, and becomes an origin again', asy
   const post = await submit(system, { url: `${system.target}/uuid?key=post`, method: 'POST' });
   for (const id of [get, post]) await until(async () => (await state(system, id)).state === 'enqueued', `${id} is enqueued`);
 
-  const backup = await run(t, 'proxyfetch', ['db', 'backup', '--internal-url', internalUrl(system)]);
+  const backup = await run(t, 'proxyfetch', ['db', 'backup', '--internal-url', await internalUrl(system.procs.origin)]);
   assert.equal(backup.code, 0, backup.stderr);
   const { path } = JSON.parse(backup.stdout);
   await system.restart('executor');
@@ -148,7 +147,7 @@ test('an origin that has gone, and what the queue holds for it, are shown', asyn
   await until(async () => (await shown()).silentMs > silentMs, 'its silence grows');
   const table = await origins();
   assert.equal(table.code, 0, table.stderr);
-  assert.match(table.stdout, new RegExp(`^[0-9a-f]{16} +[0-9.]+ s ago +1  ${internalUrl(system)}$`, 'm'));
+  assert.match(table.stdout, new RegExp(`^[0-9a-f]{16} +[0-9.]+ s ago +1  ${await internalUrl(system.procs.origin)}$`, 'm'));
 
   await system.crash('orchestrator');
   await system.restart('orchestrator');
@@ -165,7 +164,7 @@ test('each process says what it lacks', async (t) => {
     await until(async () => (await codes(role)) === '', `${role} is well`);
   const good = await health();
   assert.deepEqual([good.role, good.pid, good.orchestrator.reachable, good.jobs.outbox], ['origin', system.procs.origin.pid, true, 0]);
-  assert.deepEqual(reasonsOf((await http(`${internalUrl(system)}/health/detailed`)).body), []);
+  assert.deepEqual(reasonsOf((await http(`${await internalUrl(system.procs.origin)}/health/detailed`)).body), []);
   assert.equal((await http(`${system.httpUrl}/health/detailed`, { method: 'POST' })).status, 415);
 
   await system.crash('orchestrator');

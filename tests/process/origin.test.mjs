@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { BATCH } from './lib/hop.mjs';
 import { reasonsOf } from './lib/metrics.mjs';
 import { run, start, tempDir } from './lib/process.mjs';
+import { internalUrl } from './lib/system.mjs';
 import { connectWs, maskedFrame as frame } from './lib/ws_client.mjs';
 
 const NOWHERE = 'http://127.0.0.1:1';
@@ -134,7 +135,7 @@ test('origin', async (t) => {
   });
 
   await t.test('its listener for processes speaks one version', async () => {
-    const internal = /internal=(\S+)/.exec(origin.stderr)[1];
+    const internal = await internalUrl(origin);
     for (const [path, version, status, code] of [
       ['/__status', '2', 400, 'bad_version'], ['/__receiveResult', '', 400, 'bad_version'],
       ['/__status', '0', 400, 'bad_version'], ['/__receiveResult', '0', 400, 'bad_version'],
@@ -149,7 +150,7 @@ test('origin', async (t) => {
   });
 
   await t.test('its listener for processes is not for web pages, and says what it takes', async () => {
-    const internal = /internal=(\S+)/.exec(origin.stderr)[1];
+    const internal = await internalUrl(origin);
     const page = { Origin: 'http://evil.example', 'Content-Type': 'text/plain' }; // sent without asking first
     for (const [method, path, headers, status, code] of [
       ['POST', '/v1/backup', page, 403, 'origin_refused'],

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { binDir, until } from './lib/process.mjs';
 import { metrics } from './lib/metrics.mjs';
 import { RawConnection } from './lib/raw.mjs';
-import { http, startSystem } from './lib/system.mjs';
+import { http, listenersOf, startSystem } from './lib/system.mjs';
 import { connectWs } from './lib/ws_client.mjs';
 
 const SHORT = { PF_LIMIT: 'web.header_s:1,web.body_grace_s:1,web.stall_s:1,web.close_s:1,web.ping_s:1,web.pong_s:2' };
@@ -21,13 +21,7 @@ const BODY = 6 << 20; // more than the kernel keeps for a client that does not r
 async function setUp(t) {
   const system = await startSystem(t, { env: { origin: SHORT, orchestrator: SHORT, executor: SHORT } });
   const { origin, orchestrator, executor } = system.procs;
-  const [, internal] = await origin.waitFor(/internal=(\S+)/);
-  const listeners = [
-    { proc: origin, url: origin.url, path: '/v1/actors/proxy/default/fetch', type: 'application/json' },
-    { proc: origin, url: internal, path: '/__receiveResult' },
-    { proc: orchestrator, url: orchestrator.url, path: '/v1/jobs' },
-    { proc: executor, url: executor.url, path: '/v1/execute' },
-  ];
+  const listeners = await listenersOf(system.procs);
   const ws = await connectWs(t, system.wsUrl);
   let done = 0;
   const busy = async (work) => {

@@ -77,6 +77,17 @@ static void keeps_the_concurrency_and_counts(void **state) {
   load_done(&load);
 }
 
+/* Three at once, each with its key: a load that may be sent again. */
+static struct load_plan keyed_plan(struct server *server) {
+  return (struct load_plan){.url = "http://t/",
+      .concurrency = 3,
+      .iterations = 3,
+      .tag = 3,
+      .submit_key = "k",
+      .send = server_take,
+      .arg = server};
+}
+
 /* After a break only what was not acknowledged is sent again, under its old key; then a result may
  * come before its enqueued, or twice, for those and no others. All that were under way may be
  * enqueued again, as the same jobs: an origin that was restarted does not know who has heard. */
@@ -84,13 +95,7 @@ static void what_is_sent_again_may_be_answered_twice(void **state) {
   (void)state;
   struct load load;
   struct server server = {.count = 0};
-  struct load_plan plan = {.url = "http://t/",
-      .concurrency = 3,
-      .iterations = 3,
-      .tag = 3,
-      .submit_key = "k",
-      .send = server_take,
-      .arg = &server};
+  struct load_plan plan = keyed_plan(&server);
   load_begin(&load, &plan, 1000);
   say(&load, 1100, ENQUEUED(0));
   load_resend(&load);
@@ -137,13 +142,7 @@ static void what_was_acknowledged_may_be_asked_for_again(void **state) {
   (void)state;
   struct load load;
   struct server server = {.count = 0};
-  struct load_plan plan = {.url = "http://t/",
-      .concurrency = 3,
-      .iterations = 3,
-      .tag = 3,
-      .submit_key = "k",
-      .send = server_take,
-      .arg = &server};
+  struct load_plan plan = keyed_plan(&server);
   load_begin(&load, &plan, 1000);
   say(&load, 1100, ENQUEUED(0));
   say(&load, 1110, ENQUEUED(1));

@@ -274,21 +274,29 @@ static void sql_run(const struct file *f, const char *sql) {
   assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-static void test_a_file_of_the_first_version_is_taken_over(void **state) {
-  struct file *f = *state;
-  struct hop_job ready = world_job(1), ended = world_job(2);
-  struct hop_complete item = {.job = ended.job,
+/* Puts a job whose only attempt fails: what it ended with waits for its origin. */
+static void file_put_exhausted(struct file *f, struct hop_job *job) {
+  struct hop_complete item = {.job = job->job,
       .how = HOP_COMPLETE_RETRY,
       .outcome = OUTCOME_RESET,
       .certainty = CERTAINTY_SENT_UNKNOWN};
   enum job_state job_state;
   int attempt;
-  ended.retry.attempts = 1;
+  job->retry.attempts = 1;
   file_beat(f);
-  file_put(f, &ended, pf_slice_str("two"));
+  file_put(f, job, pf_slice_str("it"));
   file_turn(f);
-  assert_true(queue_find(f->queue, ended.job, &job_state, &attempt, &item.fence));
+  assert_true(queue_find(f->queue, job->job, &job_state, &attempt, &item.fence));
   queue_complete(f->queue, &item, now_us());
+}
+
+static void test_a_file_of_the_first_version_is_taken_over(void **state) {
+  struct file *f = *state;
+  struct hop_job ready = world_job(1), ended = world_job(2);
+  struct pf_fence fence;
+  enum job_state job_state;
+  int attempt;
+  file_put_exhausted(f, &ended);
   queue_stop_leasing(f->queue);
   file_put(f, &ready, pf_slice_str("one"));
   file_turn(f);
@@ -297,9 +305,9 @@ static void test_a_file_of_the_first_version_is_taken_over(void **state) {
              " PRAGMA user_version = 1");
   file_open(f);
   assert_int_equal(f->rows, 2);
-  assert_true(queue_find(f->queue, ready.job, &job_state, &attempt, &item.fence));
+  assert_true(queue_find(f->queue, ready.job, &job_state, &attempt, &fence));
   assert_int_equal(job_state, JOB_READY);
-  assert_true(queue_find(f->queue, ended.job, &job_state, &attempt, &item.fence));
+  assert_true(queue_find(f->queue, ended.job, &job_state, &attempt, &fence));
   assert_int_equal(job_state, JOB_EXHAUSTED);
 }
 
@@ -311,18 +319,7 @@ static void test_the_silence_of_an_origin_comes_back(void **state) {
   static const int64_t day_us = (int64_t)86400 * 1000000;
   struct file *f = *state;
   struct hop_job job = world_job(1);
-  struct hop_complete item = {.job = job.job,
-      .how = HOP_COMPLETE_RETRY,
-      .outcome = OUTCOME_RESET,
-      .certainty = CERTAINTY_SENT_UNKNOWN};
-  enum job_state job_state;
-  int attempt;
-  job.retry.attempts = 1;
-  file_beat(f);
-  file_put(f, &job, pf_slice_str("one"));
-  file_turn(f);
-  assert_true(queue_find(f->queue, job.job, &job_state, &attempt, &item.fence));
-  queue_complete(f->queue, &item, now_us());
+  file_put_exhausted(f, &job);
   struct queue_action action;
   bool asked = false;
   while (queue_take_action(f->queue, &action)) {

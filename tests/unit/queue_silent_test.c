@@ -364,15 +364,21 @@ static void test_jobs_of_an_origin_that_is_gone_are_dropped_after_their_time(voi
 
 #define DAY_US ((int64_t)86400000 * MS)
 
-/* A queue that is restarted each day adds the days up. */
-static void test_silence_outlives_a_restart(void **state) {
-  struct world *w = *state;
+/* An executor has given the result of job 1 up, which had a minute. Returns when its origin was
+ * heard of last: now. */
+static int64_t given_up_at(struct world *w) {
   join(w);
   struct hop_job job = world_job(1);
   job.deadline_ms = 60000;
   put_taken(w, &job);
-  int64_t heard_us = w->now_us;
   give_up(w, 1, "status 200");
+  return w->now_us;
+}
+
+/* A queue that is restarted each day adds the days up. */
+static void test_silence_outlives_a_restart(void **state) {
+  struct world *w = *state;
+  int64_t heard_us = given_up_at(w);
   int64_t early_us = heard_us + (int64_t)KEEP_MS * MS;
   int64_t late_us = early_us + 60000 * MS + 8 * (int64_t)KEEP_MS * MS / QUEUE_SILENCE_NOTES;
   for (int day = 1; heard_us + day * DAY_US < early_us; day++) {
@@ -389,11 +395,7 @@ static void test_silence_outlives_a_restart(void **state) {
 /* What it says once ends its silence for good, even if the queue dies with the answer. */
 static void test_a_word_before_a_crash_is_remembered(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  job.deadline_ms = 60000;
-  put_taken(w, &job);
-  give_up(w, 1, "status 200");
+  (void)given_up_at(w);
   wait_in_vain(w, w->now_us + 6 * DAY_US);
   world_crash(w);
   assert_true(silence_us(w) > 5 * DAY_US);
@@ -410,15 +412,11 @@ static void test_a_word_before_a_crash_is_remembered(void **state) {
 /* It lives, though it cannot be called. */
 static void test_jobs_of_an_origin_that_calls_are_kept(void **state) {
   struct world *w = *state;
-  join(w);
-  struct hop_job job = world_job(1);
-  job.deadline_ms = 60000;
-  put_taken(w, &job);
-  give_up(w, 1, "status 200");
+  (void)given_up_at(w);
   lose_executor(w);
   for (int day = 0; day < 8; day++) {
     world_origin(w, 1, 1);
-    wait_in_vain(w, w->now_us + (int64_t)86400000 * MS);
+    wait_in_vain(w, w->now_us + DAY_US);
   }
   assert_int_equal(world_state(w, 1), JOB_EXHAUSTED);
   assert_int_equal(abandoned(w), 0);

@@ -100,6 +100,22 @@ export async function startSystem(t, options) {
   return system;
 }
 
+/** Where an origin listens to processes and operators. */
+export async function internalUrl(origin) {
+  const [, url] = await origin.waitFor(/internal=(\S+)/);
+  return url;
+}
+
+/** The listeners of a system that take bodies: who, where, what is posted there and, unless it is a batch, as what. */
+export async function listenersOf({ origin, orchestrator, executor }) {
+  return [
+    { proc: origin, url: origin.url, path: '/v1/actors/proxy/default/fetch', type: 'application/json' },
+    { proc: origin, url: await internalUrl(origin), path: '/__receiveResult' },
+    { proc: orchestrator, url: orchestrator.url, path: '/v1/jobs' },
+    { proc: executor, url: executor.url, path: '/v1/execute' },
+  ];
+}
+
 /** GET or DELETE of JSON: {status, body}. */
 export async function http(url, options) {
   const response = await fetch(url, options);
