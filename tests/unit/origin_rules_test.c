@@ -19,13 +19,20 @@ static void restart(struct world *world) {
   core_on_queue_epoch(&world->core, EPOCH);
 }
 
-static void ask_status(struct world *world, uint64_t request, struct pf_job_id id) {
-  struct pf_buf batch, head;
-  pf_buf_init(&batch, PF_BUF_MAX_DEFAULT);
+/* A batch to this origin, without items. */
+static void results_begin(const struct world *world, struct pf_buf *batch) {
+  struct pf_buf head;
   pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
   hop_results_head_encode(&head, &(struct hop_results_head){world->core.origin_id});
-  batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
-  pf_buf_clear(&head);
+  pf_buf_init(batch, PF_BUF_MAX_DEFAULT);
+  batch_append(batch, pf_buf_view(&head), (struct pf_slice){0});
+  pf_buf_done(&head);
+}
+
+static void ask_status(struct world *world, uint64_t request, struct pf_job_id id) {
+  struct pf_buf batch, head;
+  results_begin(world, &batch);
+  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
   hop_status_encode(&head, id);
   batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
   core_on_status(&world->core, request, pf_buf_view(&batch));
@@ -494,16 +501,12 @@ static void test_a_job_that_the_queue_refuses_ends(void **state) {
 /* A batch of results: `heads` are those of its items. */
 static void deliver_heads(
     struct world *world, uint64_t request, const struct pf_slice *heads, size_t count) {
-  struct pf_buf batch, head;
-  pf_buf_init(&batch, PF_BUF_MAX_DEFAULT);
-  pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
-  hop_results_head_encode(&head, &(struct hop_results_head){world->core.origin_id});
-  batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
+  struct pf_buf batch;
+  results_begin(world, &batch);
   for (size_t i = 0; i < count; i++)
     batch_append(&batch, heads[i], (struct pf_slice){0});
   core_on_results(&world->core, request, pf_buf_view(&batch));
   world_settle(world);
-  pf_buf_done(&head);
   pf_buf_done(&batch);
 }
 
@@ -545,11 +548,8 @@ static void test_a_batch_of_results_is_whole_or_nothing(void **state) {
   struct world *world = *state;
   struct hop_job job = start_fetch(world);
   struct pf_buf batch, head;
-  pf_buf_init(&batch, PF_BUF_MAX_DEFAULT);
+  results_begin(world, &batch);
   pf_buf_init(&head, PF_BUF_MAX_DEFAULT);
-  hop_results_head_encode(&head, &(struct hop_results_head){world->core.origin_id});
-  batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
-  pf_buf_clear(&head);
   encode_result(&head, &job);
   batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
   batch_append(&batch, pf_buf_view(&head), (struct pf_slice){0});
